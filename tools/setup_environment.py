@@ -1,0 +1,106 @@
+"""Makes the project's environment in .venv, from nothing but Python: `python tools/setup_environment.py`.
+
+What it does, all inside the project's folder: finds uv, or installs it into .uv; makes .venv; installs the tested
+versions from requirements.txt (about 5 GB with CUDA); installs the project itself, editable. Called again it does
+nothing, in a moment, unless one of those files has changed.
+
+--cpu takes PyTorch's own CPU build instead (Linux and Windows; about 1.5 GB): no GPU, no CUDA libraries.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST = (3, 11)
+BIN = "Scripts" if os.name == "nt" else "bin"
+EXE = ".exe" if os.name == "nt" else ""
+GPU_PARTS = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--cpu", action="store_true", help="PyTorch's CPU build, without CUDA's libraries")
+    cpu = options.parse_args().cpu
+    os.chdir(ROOT)
+    if sys.version_info < OLDEST:
+        sys.exit(
+            f"This project needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}. Install a newer one "
+            f"(python.org, your package manager, `uv python install 3.12`) and name it: make lab PYTHON=python3.12"
+        )
+    ready, wanted = Path(".venv", ".ready"), digest_of_inputs(cpu)
+    if ready.exists() and ready.read_text() == wanted:
+        return
+    uv = find_uv()
+    print("Making the environment in .venv (about 5 GB; the first time it is downloaded) …", flush=True)
+    ready.unlink(missing_ok=True)
+    if Path(".venv").exists() and not made_with_this_python():
+        shutil.rmtree(".venv")
+    run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, ".venv")
+    target = ("--quiet", "--python", str(Path(".venv", BIN, f"python{EXE}")))
+    if cpu:
+        install_cpu_build(uv, target)
+    else:
+        run(uv, "pip", "sync", *target, "requirements.txt")
+    run(uv, "pip", "install", *target, "--no-deps", "--no-build-isolation", "-e", ".")
+    ready.write_text(wanted)
+
+
+def digest_of_inputs(cpu: bool) -> str:
+    """Changes when the environment has to be made anew: other pins, other settings, another Python, a moved folder."""
+    parts = [Path("requirements.txt").read_bytes(), Path("pyproject.toml").read_bytes()]
+    parts += [str(part).encode() for part in (ROOT, sys.version_info[:2], cpu)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def made_with_this_python() -> bool:
+    """Is .venv of this Python's version? Packages for another would lie beside the new ones."""
+    config = Path(".venv", "pyvenv.cfg")
+    return config.exists() and f"{sys.version_info[0]}.{sys.version_info[1]}." in config.read_text()
+
+
+def find_uv() -> str:
+    """The uv on the PATH, or one of our own in .uv."""
+    own = Path(".uv", BIN, f"uv{EXE}")
+    if found := shutil.which("uv"):
+        return found
+    if not own.exists():
+        print("uv is not here: installing it into .uv …", flush=True)
+        made = subprocess.run([sys.executable, "-m", "venv", ".uv"], capture_output=True, text=True)
+        if made.returncode:
+            shutil.rmtree(".uv", ignore_errors=True)      # half a venv would be taken for a whole one next time
+            version = "{}.{}".format(*sys.version_info)
+            sys.exit(
+                f"{sys.executable} cannot make a virtual environment:\n{made.stdout}{made.stderr}\n"
+                f"On Debian and Ubuntu the part that it lacks is a package of its own: sudo apt install "
+                f"python{version}-venv. Or install uv (docs.astral.sh/uv), then run this again."
+            )
+        run(str(Path(".uv", BIN, f"python{EXE}")), "-m", "pip", "install", "--quiet", "uv")
+    return str(own)
+
+
+def install_cpu_build(uv: str, target: tuple[str, ...]) -> None:
+    """The pins without torch and what its CUDA build needs, then torch and torchvision from PyTorch's CPU index."""
+    entries = re.split(r"\n(?=\S)", Path("requirements.txt").read_text())
+    kept = [entry for entry in entries if not GPU_PARTS.match(entry)]
+    pins = [match[0] for entry in entries if (match := re.match(r"(torch|torchvision)==[\w.]+", entry))]
+    rest = Path(".venv", "requirements-cpu.txt")
+    rest.write_text("\n".join(kept))
+    run(uv, "pip", "sync", *target, str(rest))
+    run(uv, "pip", "install", *target, "--torch-backend=cpu", *pins)
+
+
+def run(*command: str) -> None:
+    try:
+        subprocess.run(command, check=True)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"\nThis failed (exit status {error.returncode}): {' '.join(command)}\nMend what it says, then run again.")
+
+
+if __name__ == "__main__":
+    main()

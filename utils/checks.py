@@ -1,0 +1,46 @@
+"""Checks that every field a student can set goes through: what was expected, what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def whole(name: str, value: Any, least: int) -> None:
+    """ValueError unless `value` is an int (True and False are not) of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Is it a finite int or float (True and False are not)?"""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def share(name: str, value: Any) -> None:
+    """ValueError unless 0 ≤ `value` < 1."""
+    if not is_number(value) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be a share from 0 up to, not including, 1, got {value!r}")
+
+
+def truth(name: str, value: Any) -> None:
+    """ValueError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """ValueError unless `value` is one of the strings in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
+    """`value` as a tuple, so that lists (from JSON, from a student) do as well; ValueError if an item isn't a `kind`."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be a sequence such as a tuple or a list, got {value!r}")
+    for i, item in enumerate(value):
+        if kind is not None and not isinstance(item, kind):
+            raise ValueError(f"{name}[{i}] must be a {kind.__name__}, got {item!r}")
+    return tuple(value)

@@ -1,0 +1,170 @@
+"""The device that a notebook runs on: which one, what it is called, what it is good at.
+
+Run as a program (`python -m utils.device`) it says so in a line or two, as `make lab` does at its start.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def pick_device() -> torch.device:
+    """The fastest device that torch sees: an NVIDIA (or ROCm) GPU, else Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def cpu_cores() -> int:
+    """How many cores this process may use (in a container or on a cluster: not all that the machine has)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def device_name(device: torch.device | str) -> str:
+    """What the device is called: `NVIDIA H100 80GB HBM3`, or `AMD EPYC, 2 cores`."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cores = cpu_cores()
+    name = f"{_processor()}, {cores} core{'s' * (cores != 1)}"
+    return f"{name}, Apple GPU" if device.type == "mps" else name
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine() or "CPU"
+
+
+def synchronize(device: torch.device | str) -> None:
+    """Wait until the device has done all that it was told to: a clock read before that measures nothing."""
+    match torch.device(device).type:
+        case "cuda":
+            torch.cuda.synchronize(device)
+        case "mps":
+            torch.mps.synchronize()
+
+
+def versions() -> dict[str, str]:
+    """What a measurement's stamp says of the software: Python, torch, the system."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "system": platform.system()}
+
+
+# --- which dtype is fast here ---------------------------------------------------------------------------------------
+
+# A lower precision has to win by this much before it is worth its rounding, and so that noise doesn't decide.
+WORTH_IT = 1.15
+
+
+def resolve_dtype(name: str, device: torch.device | str) -> torch.dtype:
+    """The dtype to autocast to; "auto" is the one that a small network was measured to train fastest in here."""
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, got {name!r}")
+    return fastest_dtype(str(torch.device(device))) if name == "auto" else getattr(torch, name)
+
+
+@functools.cache
+def fastest_dtype(device: str) -> torch.dtype:
+    """Time a few training steps in float32 and in the 16-bit dtype that the device may have, and take the faster.
+
+    Asking torch is not enough: `is_bf16_supported()` says yes where bf16 is only emulated (a T4, a CPU without
+    AVX-512), and there it is many times slower. Takes well under a second, once a process.
+    """
+    candidate = _half_precision(torch.device(device))
+    if candidate is None:
+        return torch.float32
+    try:
+        full, half = _step_seconds(device, torch.float32), _step_seconds(device, candidate)
+    except torch.OutOfMemoryError:
+        return torch.float32      # someone else fills the device; the training itself will say so
+    return candidate if full > WORTH_IT * half else torch.float32
+
+
+def _half_precision(device: torch.device) -> torch.dtype | None:
+    if device.type == "cuda":
+        # Compute capability 8 (Ampere) and later have bf16; before that it is emulated, and fp16 is the fast one.
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    return torch.bfloat16 if device.type == "cpu" else None
+
+
+def _step_seconds(device: str, dtype: torch.dtype, *, repeats: int = 5) -> float:
+    """Seconds of one training step of a two-layer VGG, the best of `repeats`."""
+    batch, channels = (512, 64) if device.startswith("cuda") else (32, 16)
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        net = nn.Sequential(nn.Conv2d(channels, channels, 3), nn.ReLU(), nn.Conv2d(channels, channels, 3), nn.Flatten())
+        images = torch.ones(batch, channels, 16, 16)
+    net, images = net.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    seconds = []
+    for _ in range(repeats + 1):      # the first is the warm-up
+        synchronize(device)
+        start = time.perf_counter()
+        with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype != torch.float32):
+            loss = F.relu(net(images)).float().mean()
+        loss.backward()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+# --- what the student should know -----------------------------------------------------------------------------------
+
+
+def describe(device: torch.device | str | None = None) -> str:
+    """One line that says what the notebook runs on, and what could be better: `describe()` is a lesson's first output."""
+    device = torch.device(device) if device is not None else pick_device()
+    line = f"Running on {device_name(device)} ({device.type}), torch {torch.__version__}."
+    advice = gpu_advice()
+    return f"{line}\n{advice}" if advice else line
+
+
+@functools.cache
+def gpu_advice() -> str | None:
+    """If the driver shows an NVIDIA GPU that torch doesn't see: why, and what to install. None if all is well."""
+    if torch.cuda.is_available() or not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"nvidia-smi is here but does not answer ({error}): the GPU's driver needs mending before torch can use it."
+    if found.returncode or not found.stdout.strip():
+        return None
+    gpu, _, driver = found.stdout.strip().splitlines()[0].partition(", ")
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return f"There is a GPU here ({gpu}), hidden from torch by CUDA_VISIBLE_DEVICES: unset that variable to use it."
+    install = "uv pip install --reinstall --torch-backend=auto torch==2.11.0 torchvision==0.26.0"
+    if torch.version.cuda is None:
+        return (
+            f"There is a GPU here ({gpu}), but this torch ({torch.__version__}) is built for the CPU alone.\n"
+            f"To use the GPU: {install}   (then restart the kernel)"
+        )
+    return (
+        f"There is a GPU here ({gpu}), but torch {torch.__version__} cannot use it: it is built for CUDA "
+        f"{torch.version.cuda}, and the driver is {driver}.\n"
+        f"Either update the driver (CUDA 13 needs 580 or later), or take a torch for your driver: {install}   "
+        f"(then restart the kernel)"
+    )
+
+
+if __name__ == "__main__":
+    print(describe())

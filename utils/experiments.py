@@ -1,0 +1,346 @@
+"""Architectures × seeds × a recipe → results: trained in parallel, filed one by one, resumed where they stopped.
+
+A run is known by its key (architecture, recipe, seed, data, device, dtype, versions): what is in the file already
+isn't trained again, and what was trained under other conditions doesn't count as the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing
+from tqdm import tqdm
+
+from utils.architectures import ALEXNET_SMALL, LENET, LENET_BOOK, VGG_SMALL, Architecture
+from utils.data import FashionMNIST
+from utils.device import cpu_cores, device_name, resolve_dtype, versions
+from utils.models import build
+from utils.results import Record, ResultsFile
+from utils.throughput import inference_throughput
+from utils.training import Callback, Recipe, Step, StopTraining, TrainingError, evaluate, fit
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+# --- what is run ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question, the networks that answer it, and how they are trained. `name` is the results file's name."""
+
+    name: str
+    question: str
+    architectures: tuple[Architecture, ...]
+    recipe: Recipe = Recipe()
+    seeds: tuple[int, ...] = (0,)
+    report: str = "test"      # "test": trained on all 60,000 images; "validation": on 55,000, for what is chosen
+    batch_size: int = 256     # at which inference throughput is measured
+
+
+CURVE = Experiment(
+    name="curve",
+    question="What does accuracy cost in throughput, from LeNet to small VGGs?",
+    architectures=(LENET_BOOK, LENET, ALEXNET_SMALL, *VGG_SMALL.values()),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: everything that decides its result. The recipe's dtype is resolved, never "auto"."""
+
+    architecture: Architecture
+    recipe: Recipe
+    seed: int
+    report: str
+    data_digest: str
+    data_size: int
+    device: str
+    versions: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over all of the fields."""
+        return _key(self.architecture, **{name: value for name, value in vars(self).items() if name != "architecture"})
+
+
+def _key(architecture: Architecture, **conditions: Any) -> str:
+    plain = {name: asdict(v) if isinstance(v, Recipe) else v for name, v in conditions.items()}
+    return hashlib.sha256(json.dumps([architecture.digest, plain], sort_keys=True).encode()).hexdigest()
+
+
+def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
+    """All runs of an experiment on this data and device. Raises ValueError if there is none, or one twice."""
+    if experiment.report not in ("test", "validation"):
+        raise ValueError(f"report must be 'test' or 'validation', got {experiment.report!r}")
+    device = data.test.device
+    recipe = replace(experiment.recipe, dtype=_name(resolve_dtype(experiment.recipe.dtype, device)))
+    size = len(data.all_train if experiment.report == "test" else data.train)
+    runs = [
+        Run(architecture, recipe, seed, experiment.report, data.digest, size, device_name(device), versions())
+        for seed in experiment.seeds
+        for architecture in experiment.architectures
+    ]
+    if not runs:
+        raise ValueError("an experiment needs at least one architecture and one seed, got none")
+    if len({run.key for run in runs}) < len(runs):
+        raise ValueError("an experiment's architectures and seeds must differ from each other, got one of them twice")
+    return runs
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# --- one run --------------------------------------------------------------------------------------------------------
+
+
+def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = ()) -> Record | None:
+    """Train and evaluate one network; its record, or None if a callback stopped it (half a run is no result)."""
+    seen, held_out = (data.all_train, data.test) if run.report == "test" else (data.train, data.validation)
+    image_size = run.architecture.image_size
+    torch.manual_seed(run.seed)
+    net = build(run.architecture)
+    history = fit(net, seen, run.recipe, image_size=image_size, seed=run.seed, callbacks=callbacks, progress=False)
+    if history.stopped:
+        return None
+    result = evaluate(net, held_out, image_size=image_size)
+    every = max(1, history.total_steps // 200)      # 200 points draw a learning curve as well as all of them
+    return {
+        "kind": "run",
+        "key": run.key,
+        "label": run.architecture.label,
+        "digest": run.architecture.digest,
+        "architecture": run.architecture.to_dict(),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "recipe": asdict(run.recipe),
+        "seed": run.seed,
+        "report": run.report,
+        "data": {"digest": run.data_digest, "size": run.data_size},
+        "is_sample": data.is_sample,
+        "accuracy": result.accuracy,
+        "loss": result.loss,
+        "losses": [round(sum(part) / len(part), 4) for part in _pieces(history.losses, every)],
+        "steps_per_loss": every,
+        "steps_per_epoch": history.steps_per_epoch,
+        "seconds": round(history.seconds, 3),
+        "train_images_per_s": round(history.images_per_s, 1),
+        "threads": torch.get_num_threads(),
+        "device": run.device,
+        "versions": run.versions,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _pieces(values: list[float], length: int) -> Iterator[list[float]]:
+    for start in range(0, len(values), length):
+        yield values[start : start + length]
+
+
+# --- many runs ------------------------------------------------------------------------------------------------------
+
+
+def sweep(
+    experiment: Experiment,
+    data: FashionMNIST,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    report: Callable[[str], None] = print,
+) -> list[Record]:
+    """Measure every network's throughput, then train every run that isn't in the file yet; the experiment's records.
+
+    The file is `folder`/`experiment.name`.jsonl; the folder is results/local unless you name one. On a CPU, `workers`
+    processes (one a core, unless you say otherwise) train side by side; on a GPU one network trains at a time. A run
+    that fails (TrainingError) is reported and left out, the rest goes on. ■ or Ctrl-C ends the workers; what is
+    finished is kept, and the next call goes on from there.
+    """
+    file = ResultsFile(Path(folder or RESULTS / "local") / f"{experiment.name}.jsonl")
+    runs = plan(experiment, data)
+    speeds = _measure_all(experiment, data.test.device, file, progress)
+    done = file.by_key("run")
+    todo = [run for run in runs if run.key not in done]
+    if len(todo) < len(runs):
+        report(f"{len(runs) - len(todo)} of {len(runs)} runs are in {_short(file.path)} already: they are not repeated.")
+    # The longest first: then no core is left alone with a long one at the end.
+    cost = {run.key: run.data_size * run.recipe.epochs / speeds[run.architecture.digest]["images_per_s"] for run in todo}
+    todo.sort(key=lambda run: cost[run.key], reverse=True)
+    if data.test.device.type != "cpu":
+        workers = 1
+    workers = min(workers or cpu_cores(), len(todo))
+    bar = tqdm(
+        total=sum(cost.values()),
+        disable=not progress or not todo,
+        leave=False,
+        dynamic_ncols=True,
+        bar_format="{percentage:3.0f} % |{bar}| {postfix[0]} {elapsed}, {remaining} left",
+        postfix=[""],
+    )
+    with bar:
+        for run, record in _train_all(todo, data, workers, _Progress(bar, todo, cost)):
+            if isinstance(record, TrainingError):
+                report(f"{run.architecture.label}, seed {run.seed}, failed: {record}")
+            else:
+                file.append(record)
+    finished = file.by_key("run")
+    return [*speeds.values(), *(finished[run.key] for run in runs if run.key in finished)]
+
+
+def _short(path: Path) -> str:
+    """The path as the student knows it: from the project's folder on, if it is in there."""
+    return str(path.relative_to(RESULTS.parent)) if path.is_relative_to(RESULTS.parent) else str(path)
+
+
+class _Progress:
+    """One bar for all workers. Its unit is a run's expected cost, so that the time left is worth something."""
+
+    def __init__(self, bar: tqdm, runs: Sequence[Run], cost: dict[str, float]) -> None:
+        self.bar, self.costs, self.finished = bar, [cost[run.key] for run in runs], 0
+
+    def show(self, shares: Sequence[float]) -> None:
+        """`shares`: how much of each run is done, 0 … 1."""
+        self.finished = sum(share >= 1 for share in shares)
+        self.bar.postfix[0] = f"{self.finished} of {len(self.costs)} trained,"
+        self.bar.update(sum(c * s for c, s in zip(self.costs, shares, strict=True)) - self.bar.n)
+
+
+def _train_all(
+    runs: Sequence[Run], data: FashionMNIST, workers: int, progress: _Progress
+) -> Iterator[tuple[Run, Record | TrainingError]]:
+    """Each run with its record, or with the error that ended it, as they finish."""
+    if not runs:
+        return
+    if data.test.device.type == "cpu" and workers > 1:
+        yield from _train_in_processes(runs, data, workers, progress)
+        return
+    shares = [0.0] * len(runs)
+    for i, run in enumerate(runs):
+        try:
+            record = train_once(run, data, callbacks=[_teller(shares, i, lambda: progress.show(shares))])
+        except TrainingError as error:
+            record = error
+        shares[i] = 1.0
+        progress.show(shares)
+        if record is not None:
+            yield run, record
+        if record is None:      # ■ was pressed, and `fit` has said so
+            raise KeyboardInterrupt
+
+
+def _teller(shares: Any, i: int, show: Callable[[], object], every: float = 0.3) -> Callback:
+    """A callback that notes every 0.3 s how much of run i is done."""
+    last = time.perf_counter()
+
+    def tell(step: Step) -> None:
+        nonlocal last
+        if time.perf_counter() - last > every:
+            last = time.perf_counter()
+            shares[i] = min(step.number / step.total, 0.999)      # 1 is kept for what is evaluated too
+            show()
+
+    return tell
+
+
+def _train_in_processes(
+    runs: Sequence[Run], data: FashionMNIST, workers: int, progress: _Progress
+) -> Iterator[tuple[Run, Record | TrainingError]]:
+    """Spawned processes, each kept for many runs: on two cores, two with a thread each beat one with two threads.
+
+    They share one copy of the images in memory, note their progress in a shared array, and look at a shared event
+    that tells them to stop.
+    """
+    context = torch.multiprocessing.get_context("spawn")
+    shares, stop = context.Array("d", len(runs), lock=False), context.Event()
+    threads = max(1, cpu_cores() // workers)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(data, shares, stop, threads))
+    try:
+        futures: dict[Future, int] = {pool.submit(_train_in_worker, run, i): i for i, run in enumerate(runs)}
+        pending = set(futures)
+        while pending:
+            finished, pending = wait(pending, timeout=0.3, return_when=FIRST_COMPLETED)
+            for future in finished:
+                shares[futures[future]] = 1.0
+                yield runs[futures[future]], future.exception() if _failed(future) else future.result()
+            progress.show(shares)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "A training process died, most likely because memory ran out. The finished runs are kept: close other "
+            "programs, then run this again (with workers=1 it needs the least memory)."
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _failed(future: Future) -> bool:
+    """Did the training itself fail? Any other exception is raised where the result is asked for."""
+    return isinstance(future.exception(), TrainingError)
+
+
+_worker: dict[str, Any] = {}      # what a worker process keeps between its runs
+
+
+def _start_worker(data: FashionMNIST, shares: Any, stop: Any, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)      # Ctrl-C reaches all processes: the first one tells the others
+    torch.set_num_threads(threads)
+    _worker.update(data=data, shares=shares, stop=stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this, a worker whose parent was killed would wait for its next run forever."""
+    torch.multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _train_in_worker(run: Run, i: int) -> Record | None:
+    def stop_if_told(_: Step) -> None:
+        if _worker["stop"].is_set():
+            raise StopTraining("the sweep was ended")
+
+    return train_once(run, _worker["data"], callbacks=[stop_if_told, _teller(_worker["shares"], i, lambda: None)])
+
+
+# --- throughput -----------------------------------------------------------------------------------------------------
+
+
+def _measure_all(
+    experiment: Experiment, device: torch.device, file: ResultsFile, progress: bool
+) -> dict[str, Record]:
+    """Inference throughput by architecture digest: from the file, or measured now, alone and with all threads."""
+    dtype = _name(resolve_dtype(experiment.recipe.dtype, device))
+    known, speeds = file.by_key("throughput"), {}
+    architectures = tqdm(
+        experiment.architectures, desc="measuring throughput", leave=False, disable=not progress, dynamic_ncols=True
+    )
+    for architecture in architectures:
+        key = _key(
+            architecture,
+            batch_size=experiment.batch_size,
+            dtype=dtype,
+            device=device_name(device),
+            threads=torch.get_num_threads(),
+            versions=versions(),
+        )
+        if key not in known:
+            measured = inference_throughput(
+                build(architecture), architecture.input_shape, batch_size=experiment.batch_size, dtype=dtype, device=device
+            )
+            stamp = {"kind": "throughput", "key": key, "label": architecture.label, "digest": architecture.digest}
+            known[key] = stamp | measured.to_dict()
+            file.append(known[key])
+        speeds[architecture.digest] = known[key]
+    return speeds

@@ -1,0 +1,100 @@
+"""How many images a second a network takes, by one ritual: warm up, synchronise, repeat, median, spread, stamp.
+
+The images are random and lie on the device already: loading data is never inside a network's throughput.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.checks import whole
+from utils.device import device_name, resolve_dtype, synchronize, versions
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images a second: the median of `repeats` timings, the lowest and the highest; and what it was measured under."""
+
+    images_per_s: float
+    low: float
+    high: float
+    repeats: int
+    batch_size: int
+    dtype: str
+    device: str
+    threads: int
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@torch.inference_mode()
+def inference_throughput(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    batch_size: int = 256,
+    dtype: str = "auto",
+    device: torch.device | str = "cpu",
+    repeats: int = 5,
+    seconds: float = 0.2,
+) -> Throughput:
+    """Images a second of `model` in evaluation mode.
+
+    input_shape is one image's (channels, height, width). Each of the `repeats` timings runs whole batches for at least
+    `seconds`. dtype="auto" takes what `fit` would. The model is moved to the device and left there, its mode put back.
+    """
+    whole("batch_size", batch_size, least=1)
+    whole("repeats", repeats, least=1)
+    device = torch.device(device)
+    compute_in = resolve_dtype(dtype, device)
+    was_training = model.training
+    model.to(device).to(memory_format=torch.channels_last).eval()
+    images = torch.randn(batch_size, *input_shape, device=device).to(memory_format=torch.channels_last)
+
+    def batch() -> None:
+        with torch.autocast(device.type, dtype=compute_in, enabled=compute_in != torch.float32):
+            model(images)
+
+    rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
+    model.train(was_training)
+    return Throughput(
+        images_per_s=statistics.median(rates),
+        low=min(rates),
+        high=max(rates),
+        repeats=repeats,
+        batch_size=batch_size,
+        dtype=str(compute_in).removeprefix("torch."),
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+    )
+
+
+def time_repeats(
+    call: Callable[[], object], device: torch.device | str, *, repeats: int = 5, seconds: float = 0.2
+) -> list[float]:
+    """Seconds of one `call`, measured `repeats` times, each over as many calls as fill `seconds`.
+
+    The first calls, which allocate and choose algorithms, are not counted.
+    """
+    def run(calls: int) -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        synchronize(device)
+        return time.perf_counter() - start
+
+    run(2)                                                    # warm up
+    calls = max(1, round(seconds / max(run(1), 1e-6)))
+    calls = max(1, round(seconds * calls / run(calls)))       # the first guess was one call long: rough
+    return [run(calls) / calls for _ in range(repeats)]

@@ -1,0 +1,359 @@
+"""Training: a loop that is a generator of steps, `fit`, which drains it, and `evaluate`.
+
+Nothing in the loop waits for the device: losses stay there, in one tensor, until someone wants to see them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from utils.checks import is_number, one_of, share, truth, whole
+from utils.device import DTYPES, device_name, resolve_dtype, synchronize
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("one-cycle", "cosine", "constant")
+AUGMENTATIONS = ("none", "flip", "flip+shift")
+
+
+class Data(Protocol):
+    """What the loop needs of its images: `utils.data.Images` is one."""
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def batch(
+        self, index: Tensor, *, image_size: int, augment: str, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: all that, with the architecture, the data and the seed, decides the result.
+
+    lr              the highest learning rate: what "one-cycle" rises to and "cosine" starts from
+    momentum        SGD's (Nesterov's form); AdamW keeps its betas
+    dtype           what autocast computes in; "auto": bf16 or fp16 where that was measured to be faster
+    compile         torch.compile: minutes on a CPU before the first step, so only when asked for
+    """
+
+    epochs: int = 3
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    augment: str = "none"
+    label_smoothing: float = 0.0
+    dtype: str = "auto"
+    channels_last: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        whole("epochs", self.epochs, least=1)
+        whole("batch_size", self.batch_size, least=1)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("augment", self.augment, AUGMENTATIONS)
+        one_of("dtype", self.dtype, DTYPES)
+        if not is_number(self.lr) or self.lr <= 0:
+            raise ValueError(f"lr must be a number above 0, got {self.lr!r}")
+        share("momentum", self.momentum)
+        if not is_number(self.weight_decay) or self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}")
+        share("label_smoothing", self.label_smoothing)
+        truth("channels_last", self.channels_last)
+        truth("compile", self.compile)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the loop. `loss` is still on the device: reading it (`float(step.loss)`) waits for it."""
+
+    number: int           # from 1
+    total: int
+    steps_per_epoch: int
+    images: int           # seen so far
+    loss: Tensor          # ()
+
+    @property
+    def ends_epoch(self) -> bool:
+        return self.number % self.steps_per_epoch == 0
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step, with what loss, and what to try."""
+
+
+class StopTraining(Exception):
+    """A callback raises this to end `fit` early, with what has been learnt so far."""
+
+
+# --- the loop -------------------------------------------------------------------------------------------------------
+
+
+def train(model: nn.Module, data: Data, recipe: Recipe, *, image_size: int = 28, seed: int = 0) -> Iterator[Step]:
+    """Get `model` ready, where `data` is, and return the steps of its training: who iterates may watch, pause or stop.
+
+    Each epoch sees the images in a new order; a last batch that isn't full is left out. The same seed gives the same
+    order, augmentation and dropout.
+    """
+    torch.manual_seed(seed)      # dropout draws from the device's global generator
+    prepare(model, data.device, recipe)
+    return _steps(model, data, recipe, make_optimizer(model, recipe), image_size, seed)
+
+
+def _steps(
+    model: nn.Module, data: Data, recipe: Recipe, optimizer: torch.optim.Optimizer, image_size: int, seed: int
+) -> Iterator[Step]:
+    device, dtype = data.device, resolve_dtype(recipe.dtype, data.device)
+    steps_per_epoch, total = count_steps(data, recipe)
+    schedule = make_schedule(optimizer, recipe, total)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)      # fp16 underflows without it
+    shuffle, augment = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
+    seen = 0
+
+    for number in range(1, total + 1):
+        i = (number - 1) % steps_per_epoch
+        if i == 0:
+            order = torch.randperm(len(data), generator=shuffle).to(device)
+        index = order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
+        images, labels = data.batch(index, image_size=image_size, augment=recipe.augment, generator=augment)
+        if recipe.channels_last:
+            images = images.to(memory_format=torch.channels_last)
+        if not model.training:      # someone evaluated in between
+            model.train()
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            loss = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+        seen += len(index)
+        yield Step(number, total, steps_per_epoch, seen, loss.detach())
+
+
+def count_steps(data: Data, recipe: Recipe) -> tuple[int, int]:
+    """Steps in an epoch (of full batches; at least one) and in the whole training."""
+    steps_per_epoch = max(1, len(data) // recipe.batch_size)
+    return steps_per_epoch, recipe.epochs * steps_per_epoch
+
+
+def prepare(model: nn.Module, device: torch.device, recipe: Recipe) -> None:
+    """Move the model to the device, in the memory format and (if asked for) compiled, as the recipe says."""
+    model.to(device)
+    if recipe.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if recipe.compile:
+        model.compile()
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW; fused into one kernel where torch has that."""
+    parameters = list(model.parameters())
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+        fused=fused,
+    )
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, total: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """How the learning rate goes over `total` steps. One-cycle: up over the first 30 %, then down to nothing."""
+    match recipe.schedule:
+        case "one-cycle":
+            # One step more than there are: the schedule is stepped once more after the last.
+            return torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, max_lr=recipe.lr, total_steps=total + 1, cycle_momentum=False
+            )
+        case "cosine":
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
+        case "constant":
+            return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    raise ValueError(f"schedule must be one of {SCHEDULES}, got {recipe.schedule!r}")
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model makes of a set of images: mean loss, top-1 accuracy (a share), the class predicted for each."""
+
+    loss: float
+    accuracy: float
+    predictions: Tensor      # (N,) int64, on the CPU
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, data: Data, *, image_size: int = 28, batch_size: int = 500) -> Evaluation:
+    """Loss and accuracy of `model` on `data`, in float32, dropout off. The model's mode is put back afterwards."""
+    if len(data) == 0:
+        raise ValueError("data must hold at least one image to evaluate on, got none")
+    was_training = model.training
+    model.to(data.device).eval()
+    loss = torch.zeros((), device=data.device)
+    predictions = []
+    for start in range(0, len(data), batch_size):
+        index = torch.arange(start, min(start + batch_size, len(data)), device=data.device)
+        images, labels = data.batch(index, image_size=image_size, augment="none", generator=None)
+        logits = model(images)
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        predictions.append(logits.argmax(dim=1))
+    model.train(was_training)
+    predicted = torch.cat(predictions)
+    accuracy = (predicted == data.labels).double().mean()
+    return Evaluation(float(loss) / len(data), float(accuracy), predicted.cpu())
+
+
+# --- fit ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class History:
+    """What happened in a training run, as plain data: `to_dict` goes into JSON as it is."""
+
+    recipe: dict[str, Any]
+    seed: int
+    device: str
+    dtype: str
+    total_steps: int
+    steps_per_epoch: int
+    losses: list[float] = field(default_factory=list)             # one a step
+    epochs: list[dict[str, Any]] = field(default_factory=list)    # one an epoch: validation loss and accuracy
+    images: int = 0
+    seconds: float = 0.0                                          # in training steps alone
+    stopped: str | None = None                                    # None: ran to its end
+
+    @property
+    def images_per_s(self) -> float:
+        """Training throughput, evaluation not counted."""
+        return self.images / self.seconds if self.seconds else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Callback = Callable[[Step], None]
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe | None = None,
+    *,
+    image_size: int = 28,
+    validation: Data | None = None,
+    seed: int = 0,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> History:
+    """Train `model` on `data` to the recipe's end, where the data is, and tell what happened.
+
+    With `validation`, loss and accuracy on it are taken after each epoch. Each callback is called with every step and
+    may raise `StopTraining`. ■ or Ctrl-C stops too: the model keeps what it has learnt, and the history says so.
+    Raises TrainingError if the loss stops being a number.
+    """
+    return _Fit(model, data, recipe or Recipe(), image_size, validation, seed, callbacks, progress).run()
+
+
+class _Fit:
+    """The state of one `fit`: the clock, the losses on the device, and the progress bar."""
+
+    SHOW_EVERY = 0.5      # seconds: how often the loss is fetched from the device, for the bar and to be checked
+
+    def __init__(self, model, data, recipe, image_size, validation, seed, callbacks, progress) -> None:
+        if len(data) == 0:
+            raise ValueError("data must hold at least one image to train on, got none")
+        self.model, self.data, self.image_size = model, data, image_size
+        self.validation, self.callbacks = validation, callbacks
+        per_epoch, total = count_steps(data, recipe)
+        dtype = str(resolve_dtype(recipe.dtype, data.device)).removeprefix("torch.")
+        self.history = History(asdict(recipe), seed, device_name(data.device), dtype, total, per_epoch)
+        self.steps = train(model, data, recipe, image_size=image_size, seed=seed)
+        self.losses = torch.full((total,), float("nan"), device=data.device)
+        self.done = self.checked = 0
+        self.bar = tqdm(total=total, unit="step", leave=False, disable=not progress, dynamic_ncols=True)
+        self.next_look = time.perf_counter() + self.SHOW_EVERY
+
+    def run(self) -> History:
+        history = self.history
+        try:
+            self._drain()
+        except StopTraining as reason:
+            history.stopped = f"at step {self.done} of {history.total_steps}: {reason}".removesuffix(": ")
+        except KeyboardInterrupt:
+            history.stopped = f"interrupted at step {self.done} of {history.total_steps}"
+            print(f"Stopped: {history.stopped}. The network keeps what it has learnt so far.")
+        finally:
+            self.steps.close()
+            self.bar.close()
+            history.losses = self.losses[: self.done].tolist()
+            self.model.eval()
+        return history
+
+    def _drain(self) -> None:
+        start = time.perf_counter()
+        for step in self.steps:
+            self.losses[step.number - 1] = step.loss
+            self.done, self.history.images = step.number, step.images
+            for callback in self.callbacks:
+                callback(step)
+            if step.ends_epoch:
+                synchronize(self.data.device)
+            now = time.perf_counter()
+            self.history.seconds += now - start
+            if now > self.next_look or step.ends_epoch:
+                self._look()
+                self.next_look = time.perf_counter() + self.SHOW_EVERY
+            if step.ends_epoch:
+                self._end_epoch(step)
+            start = time.perf_counter()
+
+    def _look(self) -> None:
+        """Fetch the losses since the last look: for the bar, and to stop if one is not a number."""
+        recent = self.losses[self.checked : self.done]
+        bad = (~recent.isfinite()).nonzero()
+        if len(bad):
+            raise self._not_finite(self.checked + int(bad[0]))
+        self.bar.update(self.done - self.bar.n)
+        self.bar.set_postfix(loss=f"{float(recent.mean()):.3f}")
+        self.checked = self.done
+
+    def _not_finite(self, index: int) -> TrainingError:
+        self.done = index + 1
+        good = f"the last good loss was {float(self.losses[index - 1]):.4g}" if index else "it was never a number"
+        return TrainingError(
+            f"the loss became {float(self.losses[index])} at step {index + 1} of {self.history.total_steps}; {good}. "
+            f"Most often the learning rate is too high: it is lr={self.history.recipe['lr']}, try a third of it. Else "
+            f'try init="he" or norm="batch", and look for NaN in your images'
+        )
+
+    def _end_epoch(self, step: Step) -> None:
+        epoch = step.number // step.steps_per_epoch
+        row: dict[str, Any] = {"epoch": epoch, "validation_loss": None, "validation_accuracy": None}
+        if self.validation is not None:
+            seen = evaluate(self.model, self.validation, image_size=self.image_size)
+            row |= {"validation_loss": seen.loss, "validation_accuracy": seen.accuracy}
+        self.history.epochs.append(row)
