@@ -7,6 +7,7 @@ GROUPS = ("d2l", "build", "test", "docs", "authors")
 if __name__ == "__main__":
     groups = [word for group in GROUPS for word in ("--group", group)]
     run(
-        find_uv(), "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes", "--no-emit-index-url",
-        "--python-version", "3.11", "--custom-compile-command", "make lock", *groups, "pyproject.toml", "-o", "requirements.txt",
+        find_uv(), "pip", "compile", "pyproject.toml", *groups, "--output-file", "requirements.txt", "--quiet",
+        "--upgrade", "--universal", "--generate-hashes", "--no-emit-index-url", "--python-version", "3.11",
+        "--custom-compile-command", "make lock",
     )  # fmt: skip

@@ -4,7 +4,7 @@ What it does, all inside the project's folder: finds uv, or installs it into .uv
 versions from requirements.txt (about 5 GB with CUDA); installs the project itself, editable. Called again it does
 nothing, in a moment, unless one of those files has changed.
 
---cpu takes PyTorch's own CPU build instead (Linux and Windows; about 1.5 GB): no GPU, no CUDA libraries.
+--cpu takes PyTorch's own CPU build instead (Linux and Windows; about 1.2 GB): no GPU, no CUDA libraries.
 """
 
 import argparse
@@ -30,8 +30,8 @@ def main() -> None:
     os.chdir(ROOT)
     if sys.version_info < OLDEST:
         sys.exit(
-            f"This project needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}. Install a newer one "
-            f"(python.org, your package manager, `uv python install 3.12`) and name it: make lab PYTHON=python3.12"
+            f"This project needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}. Install a newer "
+            f"one (python.org, your package manager, `uv python install 3.12`) and name it: make lab PYTHON=python3.12"
         )
     ready, wanted = Path(".venv", ".ready"), digest_of_inputs(cpu)
     if ready.exists() and ready.read_text() == wanted:
@@ -73,7 +73,7 @@ def find_uv() -> str:
         print("uv is not here: installing it into .uv …", flush=True)
         made = subprocess.run([sys.executable, "-m", "venv", ".uv"], capture_output=True, text=True)
         if made.returncode:
-            shutil.rmtree(".uv", ignore_errors=True)      # half a venv would be taken for a whole one next time
+            shutil.rmtree(".uv", ignore_errors=True)  # half a venv would be taken for a whole one next time
             version = "{}.{}".format(*sys.version_info)
             sys.exit(
                 f"{sys.executable} cannot make a virtual environment:\n{made.stdout}{made.stderr}\n"
@@ -99,7 +99,7 @@ def run(*command: str) -> None:
     try:
         subprocess.run(command, check=True)
     except subprocess.CalledProcessError as error:
-        sys.exit(f"\nThis failed (exit status {error.returncode}): {' '.join(command)}\nMend what it says, then run again.")
+        sys.exit(f"\nThis failed (status {error.returncode}): {' '.join(command)}\nMend what it says, then run again.")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class Head:
         for i, width in enumerate(self.hidden):
             whole(f"hidden[{i}]", width, least=1)
         share("dropout", self.dropout)
-        object.__setattr__(self, "dropout", float(self.dropout))     # 0 and 0.0 are one digest
+        object.__setattr__(self, "dropout", float(self.dropout))  # 0 and 0.0 are one digest
         truth("dropout_first", self.dropout_first)
         if self.pool_size is not None:
             whole("pool_size", self.pool_size, least=1)
@@ -193,17 +193,17 @@ class Architecture:
                 after = conv.size_after(size)
                 if after < 1:
                     raise ValueError(
-                        f"blocks[{b}].convs[{c}].kernel_size is {conv.kernel_size}, but only {size}×{size} pixels (with "
-                        f"padding {conv.padding}) are left of the {self.image_size}×{self.image_size} image: take a "
-                        f"smaller kernel, more padding or a larger image_size"
+                        f"blocks[{b}].convs[{c}].kernel_size is {conv.kernel_size}, but only {size}×{size} pixels "
+                        f"(with padding {conv.padding}) are left of the {self.image_size}×{self.image_size} image: "
+                        f"take a smaller kernel, more padding or a larger image_size"
                     )
                 size = after
             if block.pool is not None:
                 after = block.pool.size_after(size)
                 if after < 1:
                     raise ValueError(
-                        f"blocks[{b}].pool: only {size}×{size} of the {self.image_size}×{self.image_size} image is left "
-                        f"to pool over {block.pool.kernel_size}×{block.pool.kernel_size}: take at most {b} pooled "
+                        f"blocks[{b}].pool: only {size}×{size} of the {self.image_size}×{self.image_size} image is "
+                        f"left to pool over {block.pool.kernel_size}×{block.pool.kernel_size}: take at most {b} pooled "
                         f"block{'s' * (b != 1)}, pool=None here, or a larger image_size"
                     )
                 size = after
@@ -304,7 +304,8 @@ class Architecture:
         try:
             data = json.loads(text)
         except (TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"architecture must be JSON as to_json() writes it, got {str(text)[:60]!r}: {error}") from None
+            found = str(text)[:60]
+            raise ValueError(f"architecture must be JSON as to_json() writes it, got {found!r}: {error}") from None
         return cls.from_dict(data)
 
     @property
@@ -391,7 +392,8 @@ def vgg_like(
 
 # --- the presets ----------------------------------------------------------------------------------------------------
 
-# LeNet as the book has it (d2l, section 7.6): LeCun et al. 1998 with dense C3, average pooling, sigmoid. 61,706 parameters.
+# LeNet as the book has it (d2l, section 7.6): LeCun et al. 1998 with a dense C3, average pooling, sigmoid.
+# 61,706 parameters.
 LENET_BOOK = Architecture(
     blocks=(
         Block((Conv(6, 5, padding=2),), Pool("avg")),
@@ -509,7 +511,8 @@ PRESETS: tuple[Preset, ...] = (
 
 def _nearest_preset(architecture: Architecture) -> Preset | None:
     """The preset with the same blocks and head, if there is one, with as few other differences as can be."""
-    same = [p for p in PRESETS if p.architecture.blocks == architecture.blocks and p.architecture.head == architecture.head]
+    blocks, head = architecture.blocks, architecture.head
+    same = [p for p in PRESETS if p.architecture.blocks == blocks and p.architecture.head == head]
     return min(same, key=lambda p: len(_differences(architecture, p.architecture)), default=None)
 
 
@@ -547,7 +550,8 @@ def _describe(architecture: Architecture) -> str:
     blocks, hidden = architecture.blocks, architecture.head.hidden
     if _is_vgg_like(architecture):
         kernels = [block.convs[0].kernel_size for block in blocks]
-        label = f"VGG ({','.join(str(len(b.convs)) for b in blocks)}) {'-'.join(str(b.convs[0].out_channels) for b in blocks)}"
+        num_convs = ",".join(str(len(block.convs)) for block in blocks)
+        label = f"VGG ({num_convs}) {'-'.join(str(block.convs[0].out_channels) for block in blocks)}"
         if set(kernels) != {3}:
             label += " k" + ("-".join(map(str, kernels)) if len(set(kernels)) > 1 else str(kernels[0]))
         if hidden != (128,):
@@ -555,6 +559,7 @@ def _describe(architecture: Architecture) -> str:
     else:
         label = " | ".join(" ".join(map(_describe_conv, block.convs)) for block in blocks)
         label += f" → {'-'.join(map(str, (*hidden, architecture.num_classes)))}"
-    plain = Architecture(blocks, architecture.head, init="he", in_channels=architecture.in_channels,
-                         image_size=architecture.image_size)
+    plain = Architecture(
+        blocks, architecture.head, init="he", in_channels=architecture.in_channels, image_size=architecture.image_size
+    )
     return ", ".join([label, *_differences(architecture, plain)])

@@ -111,5 +111,8 @@ def dense_head(
 
 
 def pooled_head(in_channels: int, num_classes: int) -> list[nn.Module]:
-    """Global average pooling and one dense layer: (N, in_channels, H, W) → (N, num_classes). Lin et al., arXiv 1312.4400."""
+    """Global average pooling and one dense layer: (N, in_channels, H, W) → (N, num_classes).
+
+    Lin, Chen & Yan, arXiv 1312.4400, section 3.2.
+    """
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes)]

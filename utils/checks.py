@@ -37,7 +37,7 @@ def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
-    """`value` as a tuple, so that lists (from JSON, from a student) do as well; ValueError if an item isn't a `kind`."""
+    """`value` as a tuple: lists (from JSON, from a student) do as well. ValueError if an item isn't a `kind`."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ValueError(f"{name} must be a sequence such as a tuple or a list, got {value!r}")
     for i, item in enumerate(value):

@@ -96,7 +96,7 @@ def fastest_dtype(device: str) -> torch.dtype:
     try:
         full, half = _step_seconds(device, torch.float32), _step_seconds(device, candidate)
     except torch.OutOfMemoryError:
-        return torch.float32      # someone else fills the device; the training itself will say so
+        return torch.float32  # someone else fills the device; the training itself will say so
     return candidate if full > WORTH_IT * half else torch.float32
 
 
@@ -115,7 +115,7 @@ def _step_seconds(device: str, dtype: torch.dtype, *, repeats: int = 5) -> float
         images = torch.ones(batch, channels, 16, 16)
     net, images = net.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     seconds = []
-    for _ in range(repeats + 1):      # the first is the warm-up
+    for _ in range(repeats + 1):  # the first is the warm-up
         synchronize(device)
         start = time.perf_counter()
         with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype != torch.float32):
@@ -130,7 +130,7 @@ def _step_seconds(device: str, dtype: torch.dtype, *, repeats: int = 5) -> float
 
 
 def describe(device: torch.device | str | None = None) -> str:
-    """One line that says what the notebook runs on, and what could be better: `describe()` is a lesson's first output."""
+    """What the notebook runs on, and what could be better: a lesson's first output."""
     device = torch.device(device) if device is not None else pick_device()
     line = f"Running on {device_name(device)} ({device.type}), torch {torch.__version__}."
     advice = gpu_advice()
@@ -146,7 +146,7 @@ def gpu_advice() -> str | None:
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"nvidia-smi is here but does not answer ({error}): the GPU's driver needs mending before torch can use it."
+        return f"nvidia-smi is here but does not answer ({error}): mend the GPU's driver, then torch can use it."
     if found.returncode or not found.stdout.strip():
         return None
     gpu, _, driver = found.stdout.strip().splitlines()[0].partition(", ")

@@ -27,7 +27,7 @@ from utils.architectures import ALEXNET_SMALL, LENET, LENET_BOOK, VGG_SMALL, Arc
 from utils.data import FashionMNIST
 from utils.device import cpu_cores, device_name, resolve_dtype, versions
 from utils.models import build
-from utils.results import Record, ResultsFile
+from utils.results import Point, Record, ResultsFile, points, table
 from utils.throughput import inference_throughput
 from utils.training import Callback, Recipe, Step, StopTraining, TrainingError, evaluate, fit
 
@@ -38,22 +38,48 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One of the things that an experiment compares: a network, and how it is trained."""
+
+    architecture: Architecture
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """A question, the networks that answer it, and how they are trained. `name` is the results file's name."""
+    """A question, and the arms that answer it. `name` is the results file's name."""
 
     name: str
     question: str
-    architectures: tuple[Architecture, ...]
-    recipe: Recipe = Recipe()
+    arms: tuple[Arm, ...]
     seeds: tuple[int, ...] = (0,)
-    report: str = "test"      # "test": trained on all 60,000 images; "validation": on 55,000, for what is chosen
-    batch_size: int = 256     # at which inference throughput is measured
+    report: str = "test"  # "test": trained on all 60,000 images; "validation": on 55,000, for what is chosen
+    batch_size: int = 256  # at which inference throughput is measured
+
+    @property
+    def architectures(self) -> tuple[Architecture, ...]:
+        """The arms' networks, each once, in order."""
+        return tuple(dict.fromkeys(arm.architecture for arm in self.arms))
+
+    def change(self, **recipe: Any) -> Experiment:
+        """A copy in which every arm's recipe is changed alike: `CURVE.change(epochs=1)`."""
+        return replace(self, arms=tuple(Arm(arm.architecture, replace(arm.recipe, **recipe)) for arm in self.arms))
 
 
+# The learning rates were chosen on the validation images, each network's for itself (tools/tune.py).
 CURVE = Experiment(
     name="curve",
     question="What does accuracy cost in throughput, from LeNet to small VGGs?",
-    architectures=(LENET_BOOK, LENET, ALEXNET_SMALL, *VGG_SMALL.values()),
+    arms=(
+        Arm(LENET_BOOK, Recipe(epochs=2, lr=0.5)),
+        Arm(LENET, Recipe(epochs=2, lr=0.1)),
+        Arm(ALEXNET_SMALL, Recipe(epochs=2, lr=0.02)),
+        Arm(VGG_SMALL["VGG (1,1)"], Recipe(epochs=2, lr=0.1)),
+        Arm(VGG_SMALL["VGG (1,1,1)"], Recipe(epochs=2, lr=0.1)),
+        Arm(VGG_SMALL["VGG (2,2)"], Recipe(epochs=2, lr=0.05)),
+        Arm(VGG_SMALL["VGG (2,2,2) + BN"], Recipe(epochs=2, lr=0.1)),
+        Arm(VGG_SMALL["VGG-11 ⅛ + BN"], Recipe(epochs=2, lr=0.1)),
+    ),
 )
 
 
@@ -86,18 +112,23 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
     if experiment.report not in ("test", "validation"):
         raise ValueError(f"report must be 'test' or 'validation', got {experiment.report!r}")
     device = data.test.device
-    recipe = replace(experiment.recipe, dtype=_name(resolve_dtype(experiment.recipe.dtype, device)))
     size = len(data.all_train if experiment.report == "test" else data.train)
     runs = [
-        Run(architecture, recipe, seed, experiment.report, data.digest, size, device_name(device), versions())
+        Run(arm.architecture, _resolved(arm.recipe, device), seed, experiment.report, data.digest, size,
+            device_name(device), versions())
         for seed in experiment.seeds
-        for architecture in experiment.architectures
-    ]
+        for arm in experiment.arms
+    ]  # fmt: skip
     if not runs:
-        raise ValueError("an experiment needs at least one architecture and one seed, got none")
+        raise ValueError("an experiment needs at least one arm and one seed, got none")
     if len({run.key for run in runs}) < len(runs):
-        raise ValueError("an experiment's architectures and seeds must differ from each other, got one of them twice")
+        raise ValueError("an experiment's arms and seeds must differ from each other, got one of them twice")
     return runs
+
+
+def _resolved(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with "auto" replaced by the dtype that it means here."""
+    return replace(recipe, dtype=_name(resolve_dtype(recipe.dtype, device)))
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -117,7 +148,7 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
     if history.stopped:
         return None
     result = evaluate(net, held_out, image_size=image_size)
-    every = max(1, history.total_steps // 200)      # 200 points draw a learning curve as well as all of them
+    every = max(1, history.total_steps // 200)  # 200 points draw a learning curve as well as all of them
     return {
         "kind": "run",
         "key": run.key,
@@ -174,9 +205,10 @@ def sweep(
     done = file.by_key("run")
     todo = [run for run in runs if run.key not in done]
     if len(todo) < len(runs):
-        report(f"{len(runs) - len(todo)} of {len(runs)} runs are in {_short(file.path)} already: they are not repeated.")
+        report(f"{len(runs) - len(todo)} of {len(runs)} runs are in {_short(file.path)} already; they aren't repeated.")
     # The longest first: then no core is left alone with a long one at the end.
-    cost = {run.key: run.data_size * run.recipe.epochs / speeds[run.architecture.digest]["images_per_s"] for run in todo}
+    speed = {digest: record["images_per_s"] for digest, record in speeds.items()}
+    cost = {run.key: run.data_size * run.recipe.epochs / speed[run.architecture.digest] for run in todo}
     todo.sort(key=lambda run: cost[run.key], reverse=True)
     if data.test.device.type != "cpu":
         workers = 1
@@ -236,7 +268,7 @@ def _train_all(
         progress.show(shares)
         if record is not None:
             yield run, record
-        if record is None:      # ■ was pressed, and `fit` has said so
+        if record is None:  # ■ was pressed, and `fit` has said so
             raise KeyboardInterrupt
 
 
@@ -248,7 +280,7 @@ def _teller(shares: Any, i: int, show: Callable[[], object], every: float = 0.3)
         nonlocal last
         if time.perf_counter() - last > every:
             last = time.perf_counter()
-            shares[i] = min(step.number / step.total, 0.999)      # 1 is kept for what is evaluated too
+            shares[i] = min(step.number / step.total, 0.999)  # 1 is kept for what is evaluated too
             show()
 
     return tell
@@ -290,11 +322,11 @@ def _failed(future: Future) -> bool:
     return isinstance(future.exception(), TrainingError)
 
 
-_worker: dict[str, Any] = {}      # what a worker process keeps between its runs
+_worker: dict[str, Any] = {}  # what a worker process keeps between its runs
 
 
 def _start_worker(data: FashionMNIST, shares: Any, stop: Any, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)      # Ctrl-C reaches all processes: the first one tells the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the first one tells the others
     torch.set_num_threads(threads)
     _worker.update(data=data, shares=shares, stop=stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -317,11 +349,9 @@ def _train_in_worker(run: Run, i: int) -> Record | None:
 # --- throughput -----------------------------------------------------------------------------------------------------
 
 
-def _measure_all(
-    experiment: Experiment, device: torch.device, file: ResultsFile, progress: bool
-) -> dict[str, Record]:
+def _measure_all(experiment: Experiment, device: torch.device, file: ResultsFile, progress: bool) -> dict[str, Record]:
     """Inference throughput by architecture digest: from the file, or measured now, alone and with all threads."""
-    dtype = _name(resolve_dtype(experiment.recipe.dtype, device))
+    dtype = _name(resolve_dtype("auto", device))
     known, speeds = file.by_key("throughput"), {}
     architectures = tqdm(
         experiment.architectures, desc="measuring throughput", leave=False, disable=not progress, dynamic_ncols=True
@@ -336,11 +366,43 @@ def _measure_all(
             versions=versions(),
         )
         if key not in known:
-            measured = inference_throughput(
-                build(architecture), architecture.input_shape, batch_size=experiment.batch_size, dtype=dtype, device=device
-            )
+            net, shape = build(architecture), architecture.input_shape
+            measured = inference_throughput(net, shape, batch_size=experiment.batch_size, dtype=dtype, device=device)
             stamp = {"kind": "throughput", "key": key, "label": architecture.label, "digest": architecture.digest}
             known[key] = stamp | measured.to_dict()
             file.append(known[key])
         speeds[architecture.digest] = known[key]
     return speeds
+
+
+# --- the reference --------------------------------------------------------------------------------------------------
+
+
+def reference(experiment: Experiment, data: FashionMNIST) -> list[Point]:
+    """The committed points of an experiment, of the first machine that has measured it; none if there is none.
+
+    None either while `data` is the sample: its runs are never drawn beside those on all of the images.
+    """
+    files = sorted((RESULTS / "reference").glob(f"*/{experiment.name}.jsonl"))
+    return points(table(ResultsFile(files[0]).read())) if files and not data.is_sample else []
+
+
+def promote(experiment: Experiment, data: FashionMNIST) -> Path:
+    """Copy an experiment's finished local records to results/reference/<device>/; the only way they get there."""
+    if data.is_sample:
+        raise ValueError("a reference needs all of the images, and these are the sample: see load_fashion_mnist")
+    file, runs = ResultsFile(RESULTS / "local" / f"{experiment.name}.jsonl"), plan(experiment, data)
+    done = file.by_key("run")
+    if missing := [f"{run.architecture.label}, seed {run.seed}" for run in runs if run.key not in done]:
+        raise ValueError(f"{len(missing)} of {len(runs)} runs are missing ({missing[0]}, …): run the experiment first")
+    digests = {run.architecture.digest for run in runs}
+    speeds = [record for record in file.by_key("throughput").values() if record["digest"] in digests]
+    folder = "".join(c if c.isalnum() else "-" for c in device_name(data.test.device).lower())
+    target = RESULTS / "reference" / "-".join(filter(None, folder.split("-"))) / file.path.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = ResultsFile(target.with_suffix(".part"))
+    part.path.unlink(missing_ok=True)
+    for record in [*speeds, *(done[run.key] for run in runs)]:
+        part.append(record)
+    os.replace(part.path, target)
+    return target

@@ -7,7 +7,7 @@ state dicts of torchvision's `alexnet` and `vgg*` load with `strict=True`, and o
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from utils.architectures import ALEXNET, LENET_BOOK, VGG, Architecture
 from utils.blocks import conv_layer, dense_head, pool_layer
 
 if TYPE_CHECKING:
-    pass
+    from torchvision.models import WeightsEnum  # noqa: F401 (Weights names it in a string)
 
 
 def build(architecture: Architecture, *, device: torch.device | str | None = None) -> nn.Sequential:
@@ -99,7 +99,7 @@ def lenet(*, num_classes: int = 10) -> nn.Sequential:
     return build(LENET_BOOK.change(num_classes=num_classes))
 
 
-Weights = "WeightsEnum | str | None"
+Weights: TypeAlias = "WeightsEnum | str | None"  # torchvision's enum member, or its name
 
 
 def alexnet(*, weights: Weights = None, progress: bool = True, num_classes: int = 1000) -> nn.Sequential:
@@ -153,8 +153,8 @@ def _named(name: str, architecture: Architecture, weights: Weights, progress: bo
         return build(architecture.change(num_classes=num_classes))
     if num_classes != architecture.num_classes:
         raise ValueError(
-            f"num_classes must be {architecture.num_classes} with weights={member}, got {num_classes}: load the weights "
-            f"first, then replace the last layer, net.classifier[-1]"
+            f"num_classes must be {architecture.num_classes} with weights={member}, got {num_classes}: load the "
+            f"weights first, then replace the last layer, net.classifier[-1]"
         )
     state = _download(member, progress)
     # The weights are on their way: none need to be drawn, only room made for them.
@@ -186,7 +186,7 @@ def _download(member: Any, progress: bool) -> dict[str, torch.Tensor]:
 
     try:
         return member.get_state_dict(progress=progress, check_hash=True)
-    except OSError as error:      # URLError is one
+    except OSError as error:  # URLError is one
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ConnectionError(
             f"The weights {member} are not on this machine, and fetching them failed.\n"

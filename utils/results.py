@@ -30,7 +30,7 @@ class ResultsFile:
         """All whole records. Raises ValueError, with the line's number, for what is neither whole nor the last line."""
         if not self.path.exists():
             return []
-        *lines, _torn = self.path.read_bytes().split(b"\n")      # nothing stands behind the last newline, or a torn line
+        *lines, _torn = self.path.read_bytes().split(b"\n")  # behind the last newline: nothing, or a torn line
         records = []
         for number, line in enumerate(lines, start=1):
             try:
@@ -75,7 +75,7 @@ class Point:
     parameters: int = 0
     seeds: int = 1
     yours: bool = False
-    is_sample: bool = False      # trained on the shipped sample alone
+    is_sample: bool = False  # trained on the shipped sample alone
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:
@@ -94,18 +94,18 @@ COLUMNS = (
 
 
 def table(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a network, the fastest first: accuracy over its seeds, beside its throughput.
+    """One row a network and recipe, the fastest first: accuracy over its seeds, beside its throughput.
 
     Columns: label, family, parameters, seeds, accuracy (mean), accuracy_low, accuracy_high, images_per_s (inference),
     train_images_per_s, is_sample, digest. Accuracies are shares. Networks that lack a run or a throughput are left out.
     """
     records = list(records)
     speed = {r["digest"]: r["images_per_s"] for r in records if r["kind"] == "throughput"}
-    runs: dict[str, list[Record]] = {}
+    runs: dict[tuple[str, str], list[Record]] = {}  # those that differ in the seed alone
     for record in records:
         if record["kind"] == "run" and record["digest"] in speed:
-            runs.setdefault(record["digest"], []).append(record)
-    rows = [_row(same, speed[digest]) for digest, same in runs.items()]
+            runs.setdefault((record["digest"], json.dumps(record["recipe"], sort_keys=True)), []).append(record)
+    rows = [_row(same, speed[digest]) for (digest, _), same in runs.items()]
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("images_per_s", ascending=False, ignore_index=True)
 
 

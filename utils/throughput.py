@@ -86,6 +86,7 @@ def time_repeats(
 
     The first calls, which allocate and choose algorithms, are not counted.
     """
+
     def run(calls: int) -> float:
         synchronize(device)
         start = time.perf_counter()
@@ -94,7 +95,7 @@ def time_repeats(
         synchronize(device)
         return time.perf_counter() - start
 
-    run(2)                                                    # warm up
+    run(2)  # warm up
     calls = max(1, round(seconds / max(run(1), 1e-6)))
-    calls = max(1, round(seconds * calls / run(calls)))       # the first guess was one call long: rough
+    calls = max(1, round(seconds * calls / run(calls)))  # the first guess was one call long: rough
     return [run(calls) / calls for _ in range(repeats)]

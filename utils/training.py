@@ -82,11 +82,11 @@ class Recipe:
 class Step:
     """One step of the loop. `loss` is still on the device: reading it (`float(step.loss)`) waits for it."""
 
-    number: int           # from 1
+    number: int  # from 1
     total: int
     steps_per_epoch: int
-    images: int           # seen so far
-    loss: Tensor          # ()
+    images: int  # seen so far
+    loss: Tensor  # ()
 
     @property
     def ends_epoch(self) -> bool:
@@ -110,7 +110,7 @@ def train(model: nn.Module, data: Data, recipe: Recipe, *, image_size: int = 28,
     Each epoch sees the images in a new order; a last batch that isn't full is left out. The same seed gives the same
     order, augmentation and dropout.
     """
-    torch.manual_seed(seed)      # dropout draws from the device's global generator
+    torch.manual_seed(seed)  # dropout draws from the device's global generator
     prepare(model, data.device, recipe)
     return _steps(model, data, recipe, make_optimizer(model, recipe), image_size, seed)
 
@@ -121,7 +121,7 @@ def _steps(
     device, dtype = data.device, resolve_dtype(recipe.dtype, data.device)
     steps_per_epoch, total = count_steps(data, recipe)
     schedule = make_schedule(optimizer, recipe, total)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)      # fp16 underflows without it
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)  # fp16 underflows without it
     shuffle, augment = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
     seen = 0
 
@@ -133,7 +133,7 @@ def _steps(
         images, labels = data.batch(index, image_size=image_size, augment=recipe.augment, generator=augment)
         if recipe.channels_last:
             images = images.to(memory_format=torch.channels_last)
-        if not model.training:      # someone evaluated in between
+        if not model.training:  # someone evaluated in between
             model.train()
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             loss = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
@@ -177,9 +177,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     )
 
 
-def make_schedule(
-    optimizer: torch.optim.Optimizer, recipe: Recipe, total: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> torch.optim.lr_scheduler.LRScheduler:
     """How the learning rate goes over `total` steps. One-cycle: up over the first 30 %, then down to nothing."""
     match recipe.schedule:
         case "one-cycle":
@@ -203,7 +201,7 @@ class Evaluation:
 
     loss: float
     accuracy: float
-    predictions: Tensor      # (N,) int64, on the CPU
+    predictions: Tensor  # (N,) int64, on the CPU
 
 
 @torch.inference_mode()
@@ -240,11 +238,11 @@ class History:
     dtype: str
     total_steps: int
     steps_per_epoch: int
-    losses: list[float] = field(default_factory=list)             # one a step
-    epochs: list[dict[str, Any]] = field(default_factory=list)    # one an epoch: validation loss and accuracy
+    losses: list[float] = field(default_factory=list)  # one a step
+    epochs: list[dict[str, Any]] = field(default_factory=list)  # one an epoch: validation loss and accuracy
     images: int = 0
-    seconds: float = 0.0                                          # in training steps alone
-    stopped: str | None = None                                    # None: ran to its end
+    seconds: float = 0.0  # in training steps alone
+    stopped: str | None = None  # None: ran to its end
 
     @property
     def images_per_s(self) -> float:
@@ -281,7 +279,7 @@ def fit(
 class _Fit:
     """The state of one `fit`: the clock, the losses on the device, and the progress bar."""
 
-    SHOW_EVERY = 0.5      # seconds: how often the loss is fetched from the device, for the bar and to be checked
+    SHOW_EVERY = 0.5  # seconds: how often the loss is fetched from the device, for the bar and to be checked
 
     def __init__(self, model, data, recipe, image_size, validation, seed, callbacks, progress) -> None:
         if len(data) == 0:

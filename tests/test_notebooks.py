@@ -1,0 +1,115 @@
+"""The notebooks are what their lessons say, and the code that a lesson teaches is the code that utils keeps."""
+
+import importlib.util
+import itertools
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "lessons").glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+spec = importlib.util.spec_from_file_location("build_notebooks", ROOT / "tools" / "build_notebooks.py")
+build_notebooks = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build_notebooks)
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+def test_every_lesson_has_a_notebook_and_the_other_way_round():
+    assert names(LESSONS) == names(NOTEBOOKS) and LESSONS
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
+def test_the_notebook_is_up_to_date(lesson):
+    assert build_notebooks.why_stale(lesson) is None, "run `make notebooks`"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
+def test_the_notebook_has_the_lessons_cells(lesson):
+    def cells(notebook):
+        return [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
+
+    notebook = nbformat.read(build_notebooks.notebook_of(lesson), as_version=4)
+    assert cells(notebook) == cells(jupytext.read(lesson))
+
+
+def test_a_changed_lesson_is_stale(tmp_path, monkeypatch):
+    monkeypatch.setattr(build_notebooks, "LESSONS", tmp_path)
+    changed = tmp_path / LESSONS[0].name
+    changed.write_text(LESSONS[0].read_text(encoding="utf-8") + "\nOne more sentence.\n", encoding="utf-8")
+    assert build_notebooks.why_stale(changed) == "lesson changed since"
+
+
+def test_line_endings_make_nothing_stale(tmp_path):
+    windows = tmp_path / LESSONS[0].name
+    windows.write_bytes(LESSONS[0].read_bytes().replace(b"\n", b"\r\n"))
+    assert build_notebooks.why_stale(windows) is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_the_notebook_is_fit_to_be_published(path):
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    assert "widgets" not in notebook.metadata and len(text) < 1_000_000
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.execution_count, f"not executed: {cell.source[:60]}"
+            for output in cell.outputs:
+                assert output.output_type != "error" and "/home/" not in str(output) and str(ROOT) not in str(output)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_plots_have_alternative_text(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and any("image/png" in o.get("data", {}) for o in cell.outputs):
+            assert cell.metadata.get("mystnb", {}).get("image", {}).get("alt"), cell.source[:80]
+
+
+def taught() -> dict[str, str]:
+    """The code of each cell tagged `teaches:NAME`, by NAME."""
+    found = {}
+    for path in LESSONS:
+        for cell in jupytext.read(path).cells:
+            for tag in cell.metadata.get("tags", []):
+                if tag.startswith("teaches:"):
+                    found[tag.removeprefix("teaches:")] = cell.source
+    return found
+
+
+def test_what_lessons_teach_utils_keeps():
+    from utils import models
+
+    assert set(taught()) == {"lenet"}, "a new taught name needs its comparison here"
+    namespace = {"torch": torch, "nn": nn, "OrderedDict": OrderedDict}
+    exec(taught()["lenet"], namespace)
+    theirs, ours = namespace["lenet"]().eval(), models.lenet().eval()
+    assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in ours.state_dict().items()}
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    images = torch.randn(3, 1, 28, 28)
+    torch.testing.assert_close(theirs(images), ours(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
+def test_the_lesson_is_of_a_length_to_read(lesson):
+    cells = [cell for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
+    lines = [line for cell in cells for line in cell.source.splitlines() if line.strip() and line.strip()[0] != "#"]
+    assert 40 <= len(lines) <= 150, f"{len(lines)} lines of code: the machinery belongs in utils"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
+def test_every_cell_that_trains_is_checked_by_the_next(lesson):
+    cells = [cell for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
+    for cell, following in itertools.pairwise(cells):
+        if re.search(r"\bfit\(", cell.source) and "def " not in cell.source:
+            assert "check" in following.metadata.get("tags", []), cell.source[:80]
