@@ -16,7 +16,7 @@ from utils.architectures import ALEXNET, LENET_BOOK, VGG, Architecture
 from utils.blocks import conv_layer, dense_head, pool_layer
 
 if TYPE_CHECKING:
-    from torchvision.models import WeightsEnum  # noqa: F401 (Weights names it in a string)
+    from torchvision.models import WeightsEnum
 
 
 def build(architecture: Architecture, *, device: torch.device | str | None = None) -> nn.Sequential:
