@@ -1,0 +1,37 @@
+"""A figure as files: SVG for pages and slides, PNG for the rest. Whole or not at all, and the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+import os
+from html import escape
+from pathlib import Path
+
+from utils.plots.style import LessonFigure
+
+PNG_DPI = 200
+
+
+def save(figure: LessonFigure, path: str | os.PathLike[str]) -> list[Path]:
+    """Write `path`.svg and `path`.png, folders included; returns both. The SVG's title and description are the
+    figure's title and alternative text. Neither file is touched before both could be drawn."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None, "Description": figure.alt})
+    files = []
+    for suffix, content in ((".svg", _described(svg.getvalue(), figure)), (".png", png.getvalue())):
+        file = Path(f"{os.fspath(path)}{suffix}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.part")
+        part.write_bytes(content)
+        os.replace(part, file)
+        files.append(file)
+    return files
+
+
+def _described(svg: bytes, figure: LessonFigure) -> bytes:
+    """What a screen reader says: the first children of <svg> are its title and its description."""
+    head, tag, body = svg.decode().partition("<svg ")
+    attributes, close, rest = body.partition(">")
+    words = f"\n <title>{escape(figure.title)}</title>\n <desc>{escape(figure.alt)}</desc>"
+    return f'{head}{tag}role="img" {attributes}{close}{words}{rest}'.encode()

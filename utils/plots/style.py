@@ -1,0 +1,106 @@
+"""What all figures share: colours by role, the style file, and a figure that shows itself and says what it shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+STYLE_FILE = Path(__file__).parents[1] / "bigger_deeper.mplstyle"
+COLOURS = {  # Okabe and Ito's, by role
+    "convolution": "#0072B2",
+    "pooling": "#56B4E9",
+    "dense": "#E69F00",
+    "yours": "#D55E00",
+    "warning": "#D55E00",
+    "ink": "#24292F",
+    "quiet": "#6A7178",  # text of less weight; 4.9 : 1 on white
+    "grey": "#8A9099",
+    "grid": "#DDE0E4",
+}
+# For curves of equal rank, told apart by marker as well.
+CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#24292F")
+
+WIDTH = 9.0  # inches, of most figures
+SCREEN_DPI = 144  # pixels an inch of the picture in a notebook …
+CSS_DPI = 96  # … that is shown at this many, so that 12 pt are 16 CSS pixels, and sharp
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's settings are the defaults and the style file; then the student's own come back. Also a decorator."""
+    with matplotlib.style.context(STYLE_FILE, after_reset=True):
+        yield
+
+
+class LessonFigure(Figure):
+    """A matplotlib figure that a notebook shows when it is a cell's last value, and that has alternative text.
+
+    pyplot doesn't know it, so nothing shows it a second time, and it is freed when its name is.
+    """
+
+    def __init__(self, width: float = WIDTH, height: float = 5.6) -> None:
+        """`width` and `height` in inches."""
+        super().__init__(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(self)
+        self.title = ""
+        self.alt = ""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """As matplotlib's, in our style: some settings count only when a figure is drawn."""
+        with style():
+            super().savefig(fname, **options)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+        """What IPython (7 and later) shows: a PNG, its size on the page, its alternative text."""
+        png = io.BytesIO()
+        self.savefig(png, format="png", dpi=SCREEN_DPI)
+        width, height = (round(inches * CSS_DPI) for inches in self.get_size_inches())
+        data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": f"<figure: {self.alt}>"}
+        return data, {"image/png": {"width": width, "height": height, "alt": self.alt}}
+
+
+def headline(axes: Axes, title: str, subtitle: str | None = None, *, colour: str = "quiet") -> None:
+    """A bold title over `axes`, on the left; below it, smaller, the subtitle (it may have several lines)."""
+    lines = subtitle.count("\n") + 1 if subtitle else 0
+    axes.set_title(title, pad=12 + 17 * lines)
+    if subtitle:
+        axes.annotate(
+            subtitle, (0, 1), (0, 9), xycoords="axes fraction", textcoords="offset points", color=COLOURS[colour]
+        )
+
+
+def darker(colour: str, share: float = 0.25) -> str:
+    """`colour` with a share of black: text needs more contrast than a line does."""
+    return to_hex([(1 - share) * part for part in to_rgb(colour)])
+
+
+def text_size(text: Text) -> tuple[float, float]:
+    """Width and height of `text` as it is drawn now, in inches."""
+    figure = text.get_figure(root=True)
+    box = text.get_window_extent(figure.canvas.get_renderer())
+    return box.width / figure.dpi, box.height / figure.dpi
+
+
+def to_array(values: Any) -> np.ndarray:
+    """A tensor (of any device and dtype, with or without gradient) or anything like an array, as a numpy array."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values  # numpy has no bfloat16
+    return np.asarray(values)
+
+
+def listed(words: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
