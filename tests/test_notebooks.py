@@ -113,3 +113,10 @@ def test_every_cell_that_trains_is_checked_by_the_next(lesson):
     for cell, following in itertools.pairwise(cells):
         if re.search(r"\bfit\(", cell.source) and "def " not in cell.source:
             assert "check" in following.metadata.get("tags", []), cell.source[:80]
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
+def test_no_line_of_code_is_cut_off_on_a_projector(lesson):
+    for cell in jupytext.read(lesson).cells:
+        for line in cell.source.splitlines() if cell.cell_type == "code" else []:
+            assert len(line) <= 100, line

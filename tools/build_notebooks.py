@@ -1,8 +1,8 @@
 """Builds notebooks/*.ipynb from lessons/*.md, executes them and stamps them: `make notebooks`.
 
-Only stale notebooks are built: those whose lesson, or whose code in utils/, has changed since. Name lessons to build
-just these (`make notebooks ARGS=01_lenet`), or say --all. With --check nothing is built: the stale ones are listed,
-and the exit status is 1 if there are any.
+Only stale notebooks are built: those whose lesson, or whose code in utils/, has changed since, and those whose cells
+were edited by hand. Name lessons to build just these (`make notebooks ARGS=01_lenet`), or say --all. With --check
+nothing is built: the stale ones are listed, and the exit status is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS, NOTEBOOKS, UTILS = ROOT / "lessons", ROOT / "notebooks", ROOT / "utils"
 STAMP = "bigger_and_deeper"  # the key in the notebook's metadata
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_TIMEOUT = 600  # seconds: far more than any cell takes, so that a hung kernel ends
 
 
@@ -47,9 +50,20 @@ def why_stale(lesson: Path) -> str | None:
     notebook = notebook_of(lesson)
     if not notebook.exists():
         return "it has no notebook yet"
-    stamp = nbformat.read(notebook, as_version=4).metadata.get(STAMP, {})
+    try:
+        found = nbformat.read(notebook, as_version=4)
+    except ValueError as error:  # no JSON, such as what a merge leaves
+        return f"its notebook cannot be read ({str(error)[:80]}…)"
+    stamp = found.metadata.get(STAMP, {})
     changed = [name for name, now in stamp_of(lesson).items() if stamp.get(name) != now]
+    if not changed and cells_of(found) != cells_of(jupytext.read(lesson)):
+        changed = ["notebook"]
     return f"{' and '.join(changed)} changed since" if changed else None
+
+
+def cells_of(notebook: nbformat.NotebookNode) -> list[tuple[str, str, list[str]]]:
+    """What a notebook has from its lesson: type, source and tags of each cell. Outputs are the machine's."""
+    return [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
 
 
 def build(lesson: Path) -> None:
@@ -66,7 +80,12 @@ def build(lesson: Path) -> None:
         store_widget_state=False,  # GitHub renders no notebook that has it
         record_timing=False,
     )
-    client.execute()
+    with tempfile.TemporaryDirectory() as fresh:  # nothing is resumed from runs of yours
+        os.environ["BIGGER_AND_DEEPER_RESULTS"] = fresh
+        try:
+            client.execute()
+        finally:
+            del os.environ["BIGGER_AND_DEEPER_RESULTS"]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not is_progress(output)]
@@ -80,13 +99,16 @@ def build(lesson: Path) -> None:
     nbformat.validate(notebook)
     target = notebook_of(lesson)
     part = target.with_suffix(".part")
-    part.write_text(nbformat.writes(notebook), encoding="utf-8")
-    os.replace(part, target)
+    try:
+        part.write_text(nbformat.writes(notebook), encoding="utf-8")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def is_progress(output: nbformat.NotebookNode) -> bool:
-    """Is it what a progress bar left on stderr? It is gone from the screen, and should be gone from the file."""
-    return output.output_type == "stream" and output.name == "stderr" and "\r" in output.text
+    """Is it what a progress bar left? It is gone from the screen, and should be gone from the file."""
+    return re.search(r"% ?\|", output.get("data", {}).get("text/plain", "")) is not None and WIDGET in output.data
 
 
 def main() -> int:
@@ -110,7 +132,7 @@ def main() -> int:
         start = time.monotonic()
         try:
             build(lesson)
-        except CellExecutionError as error:
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             print(f"{lesson.stem}: a cell failed; its notebook is left as it was.\n{error}", file=sys.stderr)
             return 1
         print(f"{lesson.stem}: built in {time.monotonic() - start:.0f} s", flush=True)

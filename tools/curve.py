@@ -11,13 +11,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from utils import plots
 from utils.data import DataError, load_fashion_mnist
-from utils.device import describe, device_name, pick_device
-from utils.experiments import CURVE, RESULTS, promote, sweep
-from utils.results import pareto_front, points, table
+from utils.device import describe, pick_device
+from utils.experiments import CURVE, local_folder, promote, sweep
+from utils.results import in_words, points, table
 
 
 def main() -> int:
@@ -27,8 +25,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="processes that train side by side (default: one a core)")
     parser.add_argument("--promote", action="store_true", help="make this the device's committed reference")
     options = parser.parse_args()
-    if options.seeds < 1:
-        parser.error(f"--seeds must be at least 1, got {options.seeds}")
+    for name in ("seeds", "epochs", "workers"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
 
     device = pick_device()
     print(describe(device))
@@ -46,35 +46,23 @@ def main() -> int:
         print("Stopped. What was finished is kept: the next `make curve` goes on from there.", file=sys.stderr)
         return 130
     networks = table(records)
-    print(in_words(networks))
-    figure = plots.throughput_accuracy(
-        points(networks), device=device_name(device), batch_size=experiment.batch_size, dtype=records[0]["dtype"]
-    )
-    folder = promote(experiment, data).parent if options.promote else RESULTS / "local"
+    missing = sum(record["kind"] == "run" for record in records) < len(experiment.arms) * len(experiment.seeds)
+    if networks.empty:
+        print("No network could be trained: there is nothing to draw.", file=sys.stderr)
+        return 1
+    print(in_words(networks).reset_index().to_string(index=False))
+    print("* on the Pareto front: nothing here is both faster and better")
+    figure = plots.throughput_accuracy(points(networks))
+    folder = local_folder()
+    if options.promote:
+        try:
+            folder = promote(experiment, data).parent
+        except ValueError as error:
+            print(f"Not promoted: {error}", file=sys.stderr)
+            missing = True
     for file in plots.save(figure, folder / experiment.name):
         print(f"written: {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}")
-    missing = len(experiment.arms) - len(networks)
-    return int(missing > 0)
-
-
-def in_words(networks: pd.DataFrame) -> str:
-    """The table for a terminal; a star marks what is on the Pareto front."""
-    front = {point.label for point in pareto_front(points(networks))}
-    spread = (networks.accuracy_high - networks.accuracy_low).where(networks.seeds > 1)
-    return (
-        pd.DataFrame(
-            {
-                "": ["*" if label in front else "" for label in networks.label],
-                "network": networks.label,
-                "parameters": networks.parameters.map("{:,}".format),
-                "test accuracy": networks.accuracy.map("{:.2%}".format),
-                "spread": spread.map(lambda s: "one seed" if pd.isna(s) else f"{100 * s:.2f} points"),
-                "images/s": networks.images_per_s.map("{:,.0f}".format),
-                "training images/s": networks.train_images_per_s.map("{:,.0f}".format),
-            }
-        ).to_string(index=False)
-        + "\n* on the Pareto front: nothing here is both faster and better"
-    )
+    return int(missing)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,11 @@ nothing, in a moment, unless one of those files has changed.
 --cpu takes PyTorch's own CPU build instead (Linux and Windows; about 1.2 GB): no GPU, no CUDA libraries.
 """
 
+from __future__ import annotations  # so that a Python that is too old gets as far as to be told so
+
 import argparse
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,14 +23,16 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 BIN = "Scripts" if os.name == "nt" else "bin"
 EXE = ".exe" if os.name == "nt" else ""
+CPU_REQUIREMENTS = "requirements-cpu.txt"
 GPU_PARTS = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--cpu", action="store_true", help="PyTorch's CPU build, without CUDA's libraries")
-    cpu = options.parse_args().cpu
+    asked = options.parse_args().cpu
     os.chdir(ROOT)
+    cpu = asked or Path(".venv", CPU_REQUIREMENTS).exists()  # what was chosen once stays, until .venv is deleted
     if sys.version_info < OLDEST:
         sys.exit(
             f"This project needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}. Install a newer "
@@ -37,7 +42,8 @@ def main() -> None:
     if ready.exists() and ready.read_text() == wanted:
         return
     uv = find_uv()
-    print("Making the environment in .venv (about 5 GB; the first time it is downloaded) …", flush=True)
+    size = "1.2" if cpu else "5"
+    print(f"Making the environment in .venv (about {size} GB; the first time it is downloaded) …", flush=True)
     ready.unlink(missing_ok=True)
     if Path(".venv").exists() and not made_with_this_python():
         shutil.rmtree(".venv")
@@ -48,12 +54,21 @@ def main() -> None:
     else:
         run(uv, "pip", "sync", *target, "requirements.txt")
     run(uv, "pip", "install", *target, "--no-deps", "--no-build-isolation", "-e", ".")
+    quieten_jupyterlab()
     ready.write_text(wanted)
+
+
+def quieten_jupyterlab() -> None:
+    """No question about news over the lesson, and no look for updates: many classrooms have no network."""
+    settings = Path(".venv", "share", "jupyter", "lab", "settings", "overrides.json")
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    settings.write_text(json.dumps(quiet, indent=1))
 
 
 def digest_of_inputs(cpu: bool) -> str:
     """Changes when the environment has to be made anew: other pins, other settings, another Python, a moved folder."""
-    parts = [Path("requirements.txt").read_bytes(), Path("pyproject.toml").read_bytes()]
+    parts = [Path("requirements.txt").read_bytes(), Path("pyproject.toml").read_bytes(), Path(__file__).read_bytes()]
     parts += [str(part).encode() for part in (ROOT, sys.version_info[:2], cpu)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -61,7 +76,7 @@ def digest_of_inputs(cpu: bool) -> str:
 def made_with_this_python() -> bool:
     """Is .venv of this Python's version? Packages for another would lie beside the new ones."""
     config = Path(".venv", "pyvenv.cfg")
-    return config.exists() and f"{sys.version_info[0]}.{sys.version_info[1]}." in config.read_text()
+    return config.exists() and f"{sys.version_info[0]}.{sys.version_info[1]}." in config.read_text(encoding="utf-8")
 
 
 def find_uv() -> str:
@@ -86,11 +101,11 @@ def find_uv() -> str:
 
 def install_cpu_build(uv: str, target: tuple[str, ...]) -> None:
     """The pins without torch and what its CUDA build needs, then torch and torchvision from PyTorch's CPU index."""
-    entries = re.split(r"\n(?=\S)", Path("requirements.txt").read_text())
+    entries = re.split(r"\n(?=\S)", Path("requirements.txt").read_text(encoding="utf-8"))
     kept = [entry for entry in entries if not GPU_PARTS.match(entry)]
     pins = [match[0] for entry in entries if (match := re.match(r"(torch|torchvision)==[\w.]+", entry))]
-    rest = Path(".venv", "requirements-cpu.txt")
-    rest.write_text("\n".join(kept))
+    rest = Path(".venv", CPU_REQUIREMENTS)
+    rest.write_text("\n".join(kept), encoding="utf-8")
     run(uv, "pip", "sync", *target, str(rest))
     run(uv, "pip", "install", *target, "--torch-backend=cpu", *pins)
 

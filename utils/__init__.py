@@ -4,7 +4,13 @@
 """
 
 import importlib
+import os
 from types import ModuleType
+
+# Torch's threads wait for each other after every layer. By default they wait by spinning, and if anything else wants a
+# core (a browser, a video call), all of training becomes many times slower. It is read when torch is loaded: so import
+# `utils` first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 _MODULES = (
@@ -16,6 +22,7 @@ _MODULES = (
     "experiments",
     "models",
     "plots",
+    "progress",
     "results",
     "throughput",
     "training",

@@ -67,7 +67,7 @@ def synchronize(device: torch.device | str) -> None:
 
 def versions() -> dict[str, str]:
     """What a measurement's stamp says of the software: Python, torch, the system."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "system": platform.system()}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "system": platform.system()}
 
 
 # --- which dtype is fast here ---------------------------------------------------------------------------------------
@@ -109,8 +109,9 @@ def _half_precision(device: torch.device) -> torch.dtype | None:
 
 def _step_seconds(device: str, dtype: torch.dtype, *, repeats: int = 5) -> float:
     """Seconds of one training step of a two-layer VGG, the best of `repeats`."""
-    batch, channels = (512, 64) if device.startswith("cuda") else (32, 16)
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    on_cuda = device.startswith("cuda")
+    batch, channels = (512, 64) if on_cuda else (32, 16)
+    with torch.random.fork_rng(devices=[device] if on_cuda else []), torch.device(device):
         net = nn.Sequential(nn.Conv2d(channels, channels, 3), nn.ReLU(), nn.Conv2d(channels, channels, 3), nn.Flatten())
         images = torch.ones(batch, channels, 16, 16)
     net, images = net.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import multiprocessing
 import os
 import signal
 import threading
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +27,22 @@ import torch.multiprocessing
 from tqdm import tqdm
 
 from utils.architectures import ALEXNET_SMALL, LENET, LENET_BOOK, VGG_SMALL, Architecture
+from utils.checks import whole
 from utils.data import FashionMNIST
 from utils.device import cpu_cores, device_name, resolve_dtype, versions
 from utils.models import build
+from utils.progress import progress_bar
 from utils.results import Point, Record, ResultsFile, points, table
 from utils.throughput import inference_throughput
-from utils.training import Callback, Recipe, Step, StopTraining, TrainingError, evaluate, fit
+from utils.training import Callback, Recipe, Step, TrainingError, evaluate, fit
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def local_folder() -> Path:
+    """Where your own runs are filed: the folder that BIGGER_AND_DEEPER_RESULTS names (one of your Drive, in Colab), or
+    results/local."""
+    return Path(os.environ.get("BIGGER_AND_DEEPER_RESULTS") or RESULTS / "local")
 
 
 # --- what is run ----------------------------------------------------------------------------------------------------
@@ -72,7 +83,7 @@ CURVE = Experiment(
     question="What does accuracy cost in throughput, from LeNet to small VGGs?",
     arms=(
         Arm(LENET_BOOK, Recipe(epochs=2, lr=0.5)),
-        Arm(LENET, Recipe(epochs=2, lr=0.1)),
+        Arm(LENET, Recipe(epochs=2, lr=0.05)),
         Arm(ALEXNET_SMALL, Recipe(epochs=2, lr=0.02)),
         Arm(VGG_SMALL["VGG (1,1)"], Recipe(epochs=2, lr=0.1)),
         Arm(VGG_SMALL["VGG (1,1,1)"], Recipe(epochs=2, lr=0.1)),
@@ -111,7 +122,7 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
     """All runs of an experiment on this data and device. Raises ValueError if there is none, or one twice."""
     if experiment.report not in ("test", "validation"):
         raise ValueError(f"report must be 'test' or 'validation', got {experiment.report!r}")
-    device = data.test.device
+    device = data.train.device
     size = len(data.all_train if experiment.report == "test" else data.train)
     runs = [
         Run(arm.architecture, _resolved(arm.recipe, device), seed, experiment.report, data.digest, size,
@@ -148,6 +159,11 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
     if history.stopped:
         return None
     result = evaluate(net, held_out, image_size=image_size)
+    if not math.isfinite(result.loss):
+        raise TrainingError(
+            f"after the last of {history.total_steps} steps the loss on images not seen in training is {result.loss}: "
+            f"the learning rate lr={run.recipe.lr} is too high, try a third of it"
+        )
     every = max(1, history.total_steps // 200)  # 200 points draw a learning curve as well as all of them
     return {
         "kind": "run",
@@ -194,14 +210,16 @@ def sweep(
 ) -> list[Record]:
     """Measure every network's throughput, then train every run that isn't in the file yet; the experiment's records.
 
-    The file is `folder`/`experiment.name`.jsonl; the folder is results/local unless you name one. On a CPU, `workers`
+    The file is `folder`/`experiment.name`.jsonl; the folder is `local_folder()` unless you name one. On a CPU, `workers`
     processes (one a core, unless you say otherwise) train side by side; on a GPU one network trains at a time. A run
     that fails (TrainingError) is reported and left out, the rest goes on. ■ or Ctrl-C ends the workers; what is
     finished is kept, and the next call goes on from there.
     """
-    file = ResultsFile(Path(folder or RESULTS / "local") / f"{experiment.name}.jsonl")
+    if workers is not None:
+        whole("workers", workers, least=1)
+    file = ResultsFile(Path(folder or local_folder()) / f"{experiment.name}.jsonl")
     runs = plan(experiment, data)
-    speeds = _measure_all(experiment, data.test.device, file, progress)
+    speeds = _measure_all(experiment, data.train.device, file, progress)
     done = file.by_key("run")
     todo = [run for run in runs if run.key not in done]
     if len(todo) < len(runs):
@@ -210,14 +228,12 @@ def sweep(
     speed = {digest: record["images_per_s"] for digest, record in speeds.items()}
     cost = {run.key: run.data_size * run.recipe.epochs / speed[run.architecture.digest] for run in todo}
     todo.sort(key=lambda run: cost[run.key], reverse=True)
-    if data.test.device.type != "cpu":
+    if data.train.device.type != "cpu":
         workers = 1
     workers = min(workers or cpu_cores(), len(todo))
-    bar = tqdm(
+    bar = progress_bar(
         total=sum(cost.values()),
         disable=not progress or not todo,
-        leave=False,
-        dynamic_ncols=True,
         bar_format="{percentage:3.0f} % |{bar}| {postfix[0]} {elapsed}, {remaining} left",
         postfix=[""],
     )
@@ -244,6 +260,8 @@ class _Progress:
 
     def show(self, shares: Sequence[float]) -> None:
         """`shares`: how much of each run is done, 0 … 1."""
+        if self.bar.disable:  # then it has no postfix either
+            return
         self.finished = sum(share >= 1 for share in shares)
         self.bar.postfix[0] = f"{self.finished} of {len(self.costs)} trained,"
         self.bar.update(sum(c * s for c, s in zip(self.costs, shares, strict=True)) - self.bar.n)
@@ -255,7 +273,7 @@ def _train_all(
     """Each run with its record, or with the error that ended it, as they finish."""
     if not runs:
         return
-    if data.test.device.type == "cpu" and workers > 1:
+    if data.train.device.type == "cpu" and workers > 1:
         yield from _train_in_processes(runs, data, workers, progress)
         return
     shares = [0.0] * len(runs)
@@ -291,16 +309,17 @@ def _train_in_processes(
 ) -> Iterator[tuple[Run, Record | TrainingError]]:
     """Spawned processes, each kept for many runs: on two cores, two with a thread each beat one with two threads.
 
-    They share one copy of the images in memory, note their progress in a shared array, and look at a shared event
-    that tells them to stop.
+    They share one copy of the images in memory, and note their progress in a shared array.
     """
     context = torch.multiprocessing.get_context("spawn")
-    shares, stop = context.Array("d", len(runs), lock=False), context.Event()
-    threads = max(1, cpu_cores() // workers)
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(data, shares, stop, threads))
+    shares, threads = context.Array("d", len(runs), lock=False), max(1, cpu_cores() // workers)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(data, shares, threads))
+    others = set(multiprocessing.active_children())
+    pending: set[Future] = set()
     try:
-        futures: dict[Future, int] = {pool.submit(_train_in_worker, run, i): i for i, run in enumerate(runs)}
-        pending = set(futures)
+        with _interrupts_held():
+            futures = {pool.submit(_train_in_worker, run, i): i for i, run in enumerate(runs)}
+            pending = set(futures)
         while pending:
             finished, pending = wait(pending, timeout=0.3, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -313,8 +332,24 @@ def _train_in_processes(
             "programs, then run this again (with workers=1 it needs the least memory)."
         ) from error
     finally:
-        stop.set()
+        if pending:  # ended early: what the workers are at is of no use any more, and may take long
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits, and what is started here never hears it: else each worker, while it still imports, would die of it
+    with a traceback of its own."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _failed(future: Future) -> bool:
@@ -325,10 +360,11 @@ def _failed(future: Future) -> bool:
 _worker: dict[str, Any] = {}  # what a worker process keeps between its runs
 
 
-def _start_worker(data: FashionMNIST, shares: Any, stop: Any, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the first one tells the others
+def _start_worker(data: FashionMNIST, shares: Any, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the first one ends the others
     torch.set_num_threads(threads)
-    _worker.update(data=data, shares=shares, stop=stop)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a worker that is ended leaves behind
+    _worker.update(data=data, shares=shares)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -339,11 +375,7 @@ def _end_with_parent() -> None:
 
 
 def _train_in_worker(run: Run, i: int) -> Record | None:
-    def stop_if_told(_: Step) -> None:
-        if _worker["stop"].is_set():
-            raise StopTraining("the sweep was ended")
-
-    return train_once(run, _worker["data"], callbacks=[stop_if_told, _teller(_worker["shares"], i, lambda: None)])
+    return train_once(run, _worker["data"], callbacks=[_teller(_worker["shares"], i, lambda: None)])
 
 
 # --- throughput -----------------------------------------------------------------------------------------------------
@@ -351,28 +383,29 @@ def _train_in_worker(run: Run, i: int) -> Record | None:
 
 def _measure_all(experiment: Experiment, device: torch.device, file: ResultsFile, progress: bool) -> dict[str, Record]:
     """Inference throughput by architecture digest: from the file, or measured now, alone and with all threads."""
-    dtype = _name(resolve_dtype("auto", device))
     known, speeds = file.by_key("throughput"), {}
-    architectures = tqdm(
-        experiment.architectures, desc="measuring throughput", leave=False, disable=not progress, dynamic_ncols=True
-    )
+    architectures = progress_bar(experiment.architectures, desc="measuring throughput", disable=not progress)
     for architecture in architectures:
-        key = _key(
-            architecture,
-            batch_size=experiment.batch_size,
-            dtype=dtype,
-            device=device_name(device),
-            threads=torch.get_num_threads(),
-            versions=versions(),
-        )
+        key = _speed_key(architecture, experiment.batch_size, device)
         if key not in known:
             net, shape = build(architecture), architecture.input_shape
-            measured = inference_throughput(net, shape, batch_size=experiment.batch_size, dtype=dtype, device=device)
+            measured = inference_throughput(net, shape, batch_size=experiment.batch_size, dtype="auto", device=device)
             stamp = {"kind": "throughput", "key": key, "label": architecture.label, "digest": architecture.digest}
             known[key] = stamp | measured.to_dict()
             file.append(known[key])
         speeds[architecture.digest] = known[key]
     return speeds
+
+
+def _speed_key(architecture: Architecture, batch_size: int, device: torch.device) -> str:
+    return _key(
+        architecture,
+        batch_size=batch_size,
+        dtype=_name(resolve_dtype("auto", device)),
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+    )
 
 
 # --- the reference --------------------------------------------------------------------------------------------------
@@ -391,18 +424,26 @@ def promote(experiment: Experiment, data: FashionMNIST) -> Path:
     """Copy an experiment's finished local records to results/reference/<device>/; the only way they get there."""
     if data.is_sample:
         raise ValueError("a reference needs all of the images, and these are the sample: see load_fashion_mnist")
-    file, runs = ResultsFile(RESULTS / "local" / f"{experiment.name}.jsonl"), plan(experiment, data)
+    file, runs = ResultsFile(local_folder() / f"{experiment.name}.jsonl"), plan(experiment, data)
     done = file.by_key("run")
     if missing := [f"{run.architecture.label}, seed {run.seed}" for run in runs if run.key not in done]:
         raise ValueError(f"{len(missing)} of {len(runs)} runs are missing ({missing[0]}, …): run the experiment first")
-    digests = {run.architecture.digest for run in runs}
-    speeds = [record for record in file.by_key("throughput").values() if record["digest"] in digests]
-    folder = "".join(c if c.isalnum() else "-" for c in device_name(data.test.device).lower())
+    measured, device = file.by_key("throughput"), data.train.device
+    keys = {a: _speed_key(a, experiment.batch_size, device) for a in experiment.architectures}
+    if missing := [a.label for a, key in keys.items() if key not in measured]:
+        raise ValueError(
+            f"the throughput of {', '.join(missing)} is missing, as it is measured here and now (batch size "
+            f"{experiment.batch_size}, {torch.get_num_threads()} threads): run the experiment first"
+        )
+    folder = "".join(c if c.isalnum() else "-" for c in device_name(device).lower())
     target = RESULTS / "reference" / "-".join(filter(None, folder.split("-"))) / file.path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     part = ResultsFile(target.with_suffix(".part"))
     part.path.unlink(missing_ok=True)
-    for record in [*speeds, *(done[run.key] for run in runs)]:
-        part.append(record)
-    os.replace(part.path, target)
+    try:
+        for record in [*(measured[key] for key in keys.values()), *(done[run.key] for run in runs)]:
+            part.append(record)
+        os.replace(part.path, target)
+    finally:
+        part.path.unlink(missing_ok=True)
     return target

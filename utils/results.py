@@ -35,6 +35,8 @@ class ResultsFile:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError(f"it is a {type(record).__name__}")
             except ValueError as error:
                 raise ValueError(
                     f"{self.path}, line {number}: a result must be a JSON object, got {line[:60]!r} ({error}). Delete "
@@ -47,14 +49,13 @@ class ResultsFile:
         """Write one record, whole and to the disk, behind the last whole one."""
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "r+b" if self.path.exists() else "w+b", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(0)
-                end = file.read().rfind(b"\n") + 1
-            file.seek(end)
-            file.truncate()
+        with open(self.path, "a+b") as file:  # "a": behind whatever another process has written in the meantime
+            file.seek(0)
+            content = file.read()
+            if not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
             file.write(line)
+            file.flush()
             os.fsync(file.fileno())
 
     def by_key(self, kind: str) -> dict[str, Record]:
@@ -64,7 +65,10 @@ class ResultsFile:
 
 @dataclass(frozen=True)
 class Point:
-    """A network on the throughput–accuracy plot. Accuracies are shares; low and high are over the seeds, if several."""
+    """A network on the throughput–accuracy plot. Accuracies are shares; low and high are over the seeds, if several.
+
+    measured_on says what the throughput was measured under: "AMD EPYC, 2 cores, batch 256, float32".
+    """
 
     label: str
     family: str
@@ -74,42 +78,68 @@ class Point:
     accuracy_high: float | None = None
     parameters: int = 0
     seeds: int = 1
+    measured_on: str = ""
     yours: bool = False
     is_sample: bool = False  # trained on the shipped sample alone
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:
-    """The points that no other one beats in both throughput and accuracy, from the slowest to the fastest."""
+    """The points that no other one beats, from the slowest to the fastest.
+
+    To beat one is to be at least as fast and as accurate, and more in one of the two: equal points don't.
+    """
+
+    def place(point: Point) -> tuple[float, float]:
+        return point.images_per_s, point.accuracy
+
     front: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.images_per_s, p.accuracy), reverse=True):
-        if not front or point.accuracy > front[-1].accuracy:
+    for point in sorted(points, key=place, reverse=True):
+        if not front or point.accuracy > front[-1].accuracy or place(point) == place(front[-1]):
             front.append(point)
     return front[::-1]
 
 
 COLUMNS = (
     "label", "family", "parameters", "seeds", "accuracy", "accuracy_low", "accuracy_high", "images_per_s",
-    "train_images_per_s", "is_sample", "digest",
+    "measured_on", "train_images_per_s", "is_sample", "digest",
 )  # fmt: skip
+CONDITIONS = ("device", "threads", "dtype", "batch_size", "versions")  # of a throughput
+ALL_BUT_SEED = ("digest", "recipe", "report", "data", "device", "versions")  # what decides a run's result
 
 
 def table(records: Iterable[Record]) -> pd.DataFrame:
     """One row a network and recipe, the fastest first: accuracy over its seeds, beside its throughput.
 
     Columns: label, family, parameters, seeds, accuracy (mean), accuracy_low, accuracy_high, images_per_s (inference),
-    train_images_per_s, is_sample, digest. Accuracies are shares. Networks that lack a run or a throughput are left out.
+    measured_on, train_images_per_s, is_sample, digest. Accuracies are shares. Networks that lack a run or a throughput
+    are left out; of two records with one key, the later counts. Runs are averaged if they differ in the seed alone.
+
+    Raises ValueError for throughputs that can't be compared: measured under different conditions.
     """
-    records = list(records)
-    speed = {r["digest"]: r["images_per_s"] for r in records if r["kind"] == "throughput"}
-    runs: dict[tuple[str, str], list[Record]] = {}  # those that differ in the seed alone
-    for record in records:
+    latest = {(record["kind"], record["key"]): record for record in records}.values()
+    speeds = [record for record in latest if record["kind"] == "throughput"]
+    _check_comparable(speeds)
+    speed = {record["digest"]: record for record in speeds}
+    runs: dict[str, list[Record]] = {}
+    for record in latest:
         if record["kind"] == "run" and record["digest"] in speed:
-            runs.setdefault((record["digest"], json.dumps(record["recipe"], sort_keys=True)), []).append(record)
-    rows = [_row(same, speed[digest]) for (digest, _), same in runs.items()]
-    return pd.DataFrame(rows, columns=COLUMNS).sort_values("images_per_s", ascending=False, ignore_index=True)
+            runs.setdefault(json.dumps([record[name] for name in ALL_BUT_SEED], sort_keys=True), []).append(record)
+    rows = [_row(same, speed[same[0]["digest"]]) for same in runs.values()]
+    networks = pd.DataFrame(rows, columns=COLUMNS)
+    return networks.sort_values("images_per_s", ascending=False, kind="stable", ignore_index=True)
 
 
-def _row(runs: Sequence[Record], images_per_s: float) -> dict[str, Any]:
+def _check_comparable(speeds: Sequence[Record]) -> None:
+    for name in CONDITIONS:
+        for record in speeds:
+            if record[name] != speeds[0][name]:
+                raise ValueError(
+                    f"throughputs in one table must share their {name}, got {speeds[0][name]!r} for "
+                    f"{speeds[0]['label']} and {record[name]!r} for {record['label']}: give the records of one sweep"
+                )
+
+
+def _row(runs: Sequence[Record], speed: Record) -> dict[str, Any]:
     architecture = Architecture.from_dict(runs[0]["architecture"])
     accuracies = [run["accuracy"] for run in runs]
     return {
@@ -120,7 +150,8 @@ def _row(runs: Sequence[Record], images_per_s: float) -> dict[str, Any]:
         "accuracy": sum(accuracies) / len(runs),
         "accuracy_low": min(accuracies),
         "accuracy_high": max(accuracies),
-        "images_per_s": images_per_s,
+        "images_per_s": speed["images_per_s"],
+        "measured_on": f"{speed['device']}, batch {speed['batch_size']}, {speed['dtype']}",
         "train_images_per_s": sum(run["train_images_per_s"] for run in runs) / len(runs),
         "is_sample": any(run["is_sample"] for run in runs),
         "digest": runs[0]["digest"],
@@ -139,7 +170,25 @@ def points(networks: pd.DataFrame) -> list[Point]:
             row.accuracy_high if row.seeds > 1 else None,
             row.parameters,
             row.seeds,
+            row.measured_on,
             is_sample=bool(row.is_sample),
         )
         for row in networks.itertuples()
     ]
+
+
+def in_words(networks: pd.DataFrame) -> pd.DataFrame:
+    """The table for people: the numbers as text, a star for what is on the Pareto front."""
+    drawn = points(networks)
+    front = pareto_front(drawn)
+    spread = (networks.accuracy_high - networks.accuracy_low).where(networks.seeds > 1)
+    rows = {
+        "network": networks.label,
+        "parameters": networks.parameters.map("{:,}".format),
+        "accuracy": networks.accuracy.map("{:.2%}".format),
+        "spread": spread.map(lambda s: "one seed" if pd.isna(s) else f"{100 * s:.2f} points"),
+        "images/s": networks.images_per_s.map("{:,.0f}".format),
+        "training images/s": networks.train_images_per_s.map("{:,.0f}".format),
+        "front": ["*" if point in front else "" for point in drawn],
+    }
+    return pd.DataFrame(rows).set_index("network")

@@ -5,6 +5,7 @@ The images are random and lie on the device already: loading data is never insid
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.checks import whole
+from utils.checks import is_number, tuple_of, whole
 from utils.device import device_name, resolve_dtype, synchronize, versions
 
 
@@ -36,7 +37,6 @@ class Throughput:
         return asdict(self)
 
 
-@torch.inference_mode()
 def inference_throughput(
     model: nn.Module,
     input_shape: Sequence[int],
@@ -51,21 +51,35 @@ def inference_throughput(
 
     input_shape is one image's (channels, height, width). Each of the `repeats` timings runs whole batches for at least
     `seconds`. dtype="auto" takes what `fit` would. The model is moved to the device and left there, its mode put back.
+
+    Raises ValueError for an argument that makes no sense.
     """
     whole("batch_size", batch_size, least=1)
     whole("repeats", repeats, least=1)
+    if not is_number(seconds) or seconds < 0:
+        raise ValueError(f"seconds must be a number of at least 0, got {seconds!r}")
+    if len(tuple_of("input_shape", input_shape)) != 3:
+        raise ValueError(f"input_shape must be one image's (channels, height, width), got {input_shape!r}")
+    for name, size in zip(("channels", "height", "width"), input_shape, strict=True):
+        whole(f"input_shape's {name}", size, least=1)
     device = torch.device(device)
     compute_in = resolve_dtype(dtype, device)
+    random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
+    images = torch.randn(batch_size, *input_shape, generator=random, device=device)
+    images = images.to(memory_format=torch.channels_last)  # (N, C, H, W)
     was_training = model.training
+    # Not in inference mode: what is moved in it can't be trained afterwards.
     model.to(device).to(memory_format=torch.channels_last).eval()
-    images = torch.randn(batch_size, *input_shape, device=device).to(memory_format=torch.channels_last)
 
     def batch() -> None:
         with torch.autocast(device.type, dtype=compute_in, enabled=compute_in != torch.float32):
             model(images)
 
-    rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
-    model.train(was_training)
+    try:
+        with torch.inference_mode():
+            rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
+    finally:
+        model.train(was_training)
     return Throughput(
         images_per_s=statistics.median(rates),
         low=min(rates),
@@ -96,6 +110,6 @@ def time_repeats(
         return time.perf_counter() - start
 
     run(2)  # warm up
-    calls = max(1, round(seconds / max(run(1), 1e-6)))
-    calls = max(1, round(seconds * calls / run(calls)))  # the first guess was one call long: rough
+    calls = max(1, math.ceil(seconds / max(run(1), 1e-6)))
+    calls = max(1, math.ceil(seconds * calls / run(calls)))  # the first guess was one call long: rough
     return [run(calls) / calls for _ in range(repeats)]

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from utils.checks import is_number, one_of, share, truth, whole
 from utils.device import DTYPES, device_name, resolve_dtype, synchronize
+from utils.progress import progress_bar
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "constant")
@@ -108,8 +108,10 @@ def train(model: nn.Module, data: Data, recipe: Recipe, *, image_size: int = 28,
     """Get `model` ready, where `data` is, and return the steps of its training: who iterates may watch, pause or stop.
 
     Each epoch sees the images in a new order; a last batch that isn't full is left out. The same seed gives the same
-    order, augmentation and dropout.
+    order, augmentation and dropout. Raises ValueError if there is nothing to train, or nothing to train on.
     """
+    if len(data) == 0:
+        raise ValueError("data must hold at least one image to train on, got none")
     torch.manual_seed(seed)  # dropout draws from the device's global generator
     prepare(model, data.device, recipe)
     return _steps(model, data, recipe, make_optimizer(model, recipe), image_size, seed)
@@ -164,6 +166,8 @@ def prepare(model: nn.Module, device: torch.device, recipe: Recipe) -> None:
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW; fused into one kernel where torch has that."""
     parameters = list(model.parameters())
+    if not parameters:
+        raise ValueError("model must have at least one parameter to train, got none: add a convolution, a dense layer")
     fused = parameters[0].device.type in ("cpu", "cuda")
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
@@ -204,22 +208,25 @@ class Evaluation:
     predictions: Tensor  # (N,) int64, on the CPU
 
 
-@torch.inference_mode()
 def evaluate(model: nn.Module, data: Data, *, image_size: int = 28, batch_size: int = 500) -> Evaluation:
     """Loss and accuracy of `model` on `data`, in float32, dropout off. The model's mode is put back afterwards."""
+    whole("batch_size", batch_size, least=1)
     if len(data) == 0:
         raise ValueError("data must hold at least one image to evaluate on, got none")
     was_training = model.training
-    model.to(data.device).eval()
+    model.to(data.device).eval()  # not in inference mode: what is moved in it can't be trained afterwards
     loss = torch.zeros((), device=data.device)
     predictions = []
-    for start in range(0, len(data), batch_size):
-        index = torch.arange(start, min(start + batch_size, len(data)), device=data.device)
-        images, labels = data.batch(index, image_size=image_size, augment="none", generator=None)
-        logits = model(images)
-        loss += F.cross_entropy(logits, labels, reduction="sum")
-        predictions.append(logits.argmax(dim=1))
-    model.train(was_training)
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(data), batch_size):
+                index = torch.arange(start, min(start + batch_size, len(data)), device=data.device)
+                images, labels = data.batch(index, image_size=image_size, augment="none", generator=None)
+                logits = model(images)
+                loss += F.cross_entropy(logits, labels, reduction="sum")
+                predictions.append(logits.argmax(dim=1))
+    finally:
+        model.train(was_training)
     predicted = torch.cat(predictions)
     accuracy = (predicted == data.labels).double().mean()
     return Evaluation(float(loss) / len(data), float(accuracy), predicted.cpu())
@@ -241,12 +248,12 @@ class History:
     losses: list[float] = field(default_factory=list)  # one a step
     epochs: list[dict[str, Any]] = field(default_factory=list)  # one an epoch: validation loss and accuracy
     images: int = 0
-    seconds: float = 0.0  # in training steps alone
+    seconds: float = 0.0  # in steps and callbacks, without evaluation
     stopped: str | None = None  # None: ran to its end
 
     @property
     def images_per_s(self) -> float:
-        """Training throughput, evaluation not counted."""
+        """Training throughput: callbacks counted, evaluation not."""
         return self.images / self.seconds if self.seconds else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
@@ -282,8 +289,8 @@ class _Fit:
     SHOW_EVERY = 0.5  # seconds: how often the loss is fetched from the device, for the bar and to be checked
 
     def __init__(self, model, data, recipe, image_size, validation, seed, callbacks, progress) -> None:
-        if len(data) == 0:
-            raise ValueError("data must hold at least one image to train on, got none")
+        if validation is not None and validation.device != data.device:
+            raise ValueError(f"validation must be where data is, on {data.device}, got images on {validation.device}")
         self.model, self.data, self.image_size = model, data, image_size
         self.validation, self.callbacks = validation, callbacks
         per_epoch, total = count_steps(data, recipe)
@@ -292,8 +299,8 @@ class _Fit:
         self.steps = train(model, data, recipe, image_size=image_size, seed=seed)
         self.losses = torch.full((total,), float("nan"), device=data.device)
         self.done = self.checked = 0
-        self.bar = tqdm(total=total, unit="step", leave=False, disable=not progress, dynamic_ncols=True)
-        self.next_look = time.perf_counter() + self.SHOW_EVERY
+        self.started: float | None = None  # when the clock was; None: it stands
+        self.bar = progress_bar(total=total, unit="step", disable=not progress)
 
     def run(self) -> History:
         history = self.history
@@ -305,42 +312,52 @@ class _Fit:
             history.stopped = f"interrupted at step {self.done} of {history.total_steps}"
             print(f"Stopped: {history.stopped}. The network keeps what it has learnt so far.")
         finally:
+            self._stop_clock()
             self.steps.close()
             self.bar.close()
             history.losses = self.losses[: self.done].tolist()
             self.model.eval()
+        self._check()  # who stopped it may not have seen the last losses
         return history
 
     def _drain(self) -> None:
-        start = time.perf_counter()
+        self._start_clock()
         for step in self.steps:
             self.losses[step.number - 1] = step.loss
             self.done, self.history.images = step.number, step.images
             for callback in self.callbacks:
                 callback(step)
-            if step.ends_epoch:
-                synchronize(self.data.device)
-            now = time.perf_counter()
-            self.history.seconds += now - start
-            if now > self.next_look or step.ends_epoch:
+            if step.ends_epoch or time.perf_counter() > self.next_look:
+                self._stop_clock()
                 self._look()
-                self.next_look = time.perf_counter() + self.SHOW_EVERY
-            if step.ends_epoch:
-                self._end_epoch(step)
-            start = time.perf_counter()
+                if step.ends_epoch:
+                    self._end_epoch(step)
+                self._start_clock()
+
+    def _start_clock(self) -> None:
+        self.started = time.perf_counter()
+        self.next_look = self.started + self.SHOW_EVERY
+
+    def _stop_clock(self) -> None:
+        """Wait until the device has done its steps, and count the time since the clock was started, if it was."""
+        if self.started is not None:
+            synchronize(self.data.device)
+            self.history.seconds += time.perf_counter() - self.started
+            self.started = None
 
     def _look(self) -> None:
         """Fetch the losses since the last look: for the bar, and to stop if one is not a number."""
-        recent = self.losses[self.checked : self.done]
-        bad = (~recent.isfinite()).nonzero()
-        if len(bad):
-            raise self._not_finite(self.checked + int(bad[0]))
+        self._check()
         self.bar.update(self.done - self.bar.n)
-        self.bar.set_postfix(loss=f"{float(recent.mean()):.3f}")
+        self.bar.set_postfix(loss=f"{float(self.losses[self.checked : self.done].mean()):.3f}")
         self.checked = self.done
 
+    def _check(self) -> None:
+        bad = (~self.losses[self.checked : self.done].isfinite()).nonzero()
+        if len(bad):
+            raise self._not_finite(self.checked + int(bad[0]))
+
     def _not_finite(self, index: int) -> TrainingError:
-        self.done = index + 1
         good = f"the last good loss was {float(self.losses[index - 1]):.4g}" if index else "it was never a number"
         return TrainingError(
             f"the loss became {float(self.losses[index])} at step {index + 1} of {self.history.total_steps}; {good}. "

@@ -32,20 +32,16 @@ def throughput_accuracy(
     *,
     reference: Sequence[Point] = (),
     title: str = "What accuracy costs",
-    device: str = "this device",
-    reference_device: str = "another device",
-    batch_size: int | None = None,
-    dtype: str | None = None,
     accuracy: str = "test accuracy",
 ) -> LessonFigure:
     """Accuracy against inference throughput, one labelled point a network; up is better, right is faster.
 
     points: yours. A marker's shape is the family, its area the parameters (within limits); a thin line spans the
     seeds. The dashed line is their Pareto front. reference: drawn behind them in grey. A point far below all others
-    (by Tukey's rule) stands at the lower edge, with its value.
-    device, reference_device, batch_size, dtype: what the throughputs were measured on. accuracy: of what.
+    (by Tukey's rule) stands at the lower edge, with its value. accuracy: of what.
 
-    Raises ValueError, with the point's name, for what can't be drawn, or for sample runs beside full ones.
+    Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
+    different conditions, and for sample runs beside full ones.
     """
     points, reference = list(points), list(reference)
     _check(points, reference)
@@ -60,10 +56,9 @@ def throughput_accuracy(
     )  # fmt: skip
     for point in points:
         _draw(axes, point, _area(point, points))
-    conditions = [device, *([f"batch {batch_size}"] if batch_size else []), *([dtype] if dtype else [])]
-    axes.set_xlabel(f"images/s in inference  ({', '.join(conditions)})")
+    axes.set_xlabel(f"images/s in inference  ({points[0].measured_on or 'this device'})")
     axes.set_ylabel(f"{accuracy}, %")
-    headline(axes, title, "\n".join(_notes(points, front, reference, reference_device)))
+    headline(axes, title, "\n".join(_notes(points, front, reference)))
     named = points + [p for p in reference if p.label not in {own.label for own in points}]
     _write_labels(figure, axes, named, points, reference, front)
 
@@ -89,7 +84,7 @@ def _area(point: Point, among: Sequence[Point]) -> float:
 def _height(axes: Axes, point: Point) -> float:
     """Where a point stands, in %: at its accuracy, or just above the lower edge."""
     low, high = axes.get_ylim()
-    return max(100 * point.accuracy, low + 0.03 * (high - low))
+    return max(100 * point.accuracy, low + 0.04 * (high - low))
 
 
 def _is_below(axes: Axes, point: Point) -> bool:
@@ -122,18 +117,15 @@ def _draw_reference(axes: Axes, reference: Sequence[Point]) -> None:
         )  # fmt: skip
 
 
-def _notes(
-    points: Sequence[Point], front: Sequence[Point], reference: Sequence[Point], reference_device: str
-) -> list[str]:
+def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[Point]) -> list[str]:
     line = "On the dashed line, nothing is both faster and better. " if len(front) > 1 else ""
     notes = [line + "A marker’s area shows its parameters."]
     if points[0].is_sample:
         notes.append("Trained on the small sample of the images: compare it with other sample runs alone.")
     if reference:
         seeds = max(point.seeds for point in reference)
-        notes.append(
-            f"Hollow: the reference, {seeds} seed{'s' * (seeds > 1)} a network, measured on {reference_device}."
-        )
+        where = reference[0].measured_on or "another device"
+        notes.append(f"Hollow: the reference, {seeds} seed{'s' * (seeds > 1)} a network, on {where}.")
     return notes
 
 
@@ -275,6 +267,13 @@ def _check(points: Sequence[Point], reference: Sequence[Point]) -> None:
             raise ValueError(f"{point.label}: images_per_s must be above 0, got {point.images_per_s!r}")
         if not 0 <= point.accuracy <= 1:
             raise ValueError(f"{point.label}: accuracy must be a share, from 0 to 1, got {point.accuracy!r}")
+    for group in (points, reference):
+        for point in group:
+            if point.measured_on != group[0].measured_on:
+                raise ValueError(
+                    f"{point.label} was measured on {point.measured_on or '?'}, {group[0].label} on "
+                    f"{group[0].measured_on or '?'}: such throughputs can't share an axis. Measure both alike"
+                )
     if len({point.is_sample for point in (*points, *reference)}) > 1:
         sample = next(point.label for point in (*points, *reference) if point.is_sample)
         raise ValueError(

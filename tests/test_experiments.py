@@ -1,0 +1,641 @@
+"""utils/experiments.py: what is measured once isn't measured again, what is finished is kept, and no process is left.
+
+The networks and the images are few and small: a run takes less than a second, or never ends.
+"""
+
+import dataclasses
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+from tqdm import tqdm
+
+from utils import data, device, experiments
+from utils.architectures import Architecture, Head, vgg_like
+from utils.data import FashionMNIST, Images
+from utils.experiments import Arm, Experiment, Run, plan, promote, reference, sweep
+from utils.models import build
+from utils.results import ResultsFile, points, table
+from utils.throughput import inference_throughput
+from utils.training import Recipe, StopTraining, evaluate, fit
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 120  # seconds for what happens by itself, on a machine that is busy
+
+SMALL, LARGE = (vgg_like((1,), (channels,), head=Head(hidden=(8,))) for channels in (2, 4))
+SHORT, ENDLESS = Recipe(epochs=1, batch_size=32, lr=0.1), Recipe(epochs=100_000, batch_size=32, lr=0.001)
+TWO = Experiment("two", "Which one?", (Arm(SMALL, SHORT), Arm(LARGE, SHORT)), seeds=(0, 1))
+ONE = replace(TWO, name="one", arms=TWO.arms[:1], seeds=(0,))
+UNENDING = replace(ONE, arms=(Arm(LARGE, ENDLESS), Arm(SMALL, SHORT)))  # its second run is that of ONE
+DIVERGING = Arm(LARGE, replace(SHORT, lr=1e6))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """220 + 20 images to fit, 100 to test on: some of the sample."""
+    contents, source = data._from_sample(lambda line: None)
+    sample = data._assemble(contents, source, torch.device("cpu"), is_sample=True)
+    fitted = sample.all_train.take(240)
+    train, validation = (Images(fitted.pixels[part], fitted.labels[part]) for part in (slice(220), slice(220, None)))
+    return FashionMNIST(train, validation, fitted, sample.test.take(100), "a test", "d" * 64, is_sample=True)
+
+
+def measured_quickly(*arguments, **options):
+    return inference_throughput(*arguments, **options, repeats=1, seconds=0)
+
+
+def make_quick(monkeypatch):
+    """Measure as briefly as can be; and "auto" is float32, whatever is faster at this moment."""
+    monkeypatch.setattr(experiments, "inference_throughput", measured_quickly)
+    monkeypatch.setattr(device, "fastest_dtype", lambda name: torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    make_quick(monkeypatch)
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the workers have; and two, for networks this small, only wait for each other
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The runs that were trained in this process, in order: (label, seed) of each."""
+    usual, calls = experiments.train_once, []
+
+    def train_once(run, *arguments, **options):
+        calls.append((run.architecture.label, run.seed))
+        return usual(run, *arguments, **options)
+
+    monkeypatch.setattr(experiments, "train_once", train_once)
+    return calls
+
+
+def swept(experiment, images, folder, **options):
+    """The records of a sweep in this process, and what it reported."""
+    lines = []
+    options = {"workers": 1, "progress": False} | options
+    return sweep(experiment, images, folder=folder, report=lines.append, **options), lines
+
+
+def runs_in(folder, experiment):
+    return ResultsFile(folder / f"{experiment.name}.jsonl").by_key("run")
+
+
+def workers_of(process=None):
+    """The spawned processes, without the one that multiprocessing keeps to clean up."""
+    return [child for child in (process or psutil.Process()).children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not in {PATIENCE} s"
+        time.sleep(0.05)
+
+
+def is_gone(process):
+    """A zombie is: it only waits for whoever adopted it to notice."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+RUN = Run(SMALL, SHORT, 0, "test", "d" * 64, 240, "a CPU, 2 cores", {"python": "3.11.7", "torch": "2.11.0"})
+OTHER_RECIPE = {
+    "epochs": 2, "batch_size": 33, "optimizer": "adamw", "lr": 0.2, "momentum": 0.8, "weight_decay": 0.0,
+    "schedule": "cosine", "augment": "flip", "label_smoothing": 0.1, "dtype": "bfloat16", "channels_last": False,
+    "compile": True,
+}  # fmt: skip
+OTHER_RUN = {
+    "architecture": LARGE, "seed": 1, "report": "validation", "data_digest": "e" * 64, "data_size": 220,
+    "device": "a CPU, 4 cores", "versions": {"python": "3.11.7", "torch": "2.11.1"},
+}  # fmt: skip
+
+
+def test_a_runs_key_changes_with_every_field():
+    assert {f.name for f in dataclasses.fields(Recipe)} == OTHER_RECIPE.keys()
+    assert {f.name for f in dataclasses.fields(Run)} == OTHER_RUN.keys() | {"recipe"}
+    others = [replace(RUN, **{name: value}) for name, value in OTHER_RUN.items()]
+    others += [replace(RUN, recipe=replace(SHORT, **{name: value})) for name, value in OTHER_RECIPE.items()]
+    keys = [run.key for run in (RUN, *others)]
+    assert len(set(keys)) == len(keys) == 1 + 7 + 12
+
+
+def test_a_runs_key_is_the_same_for_an_equal_run():
+    again = replace(RUN, architecture=Architecture.from_json(SMALL.to_json()), recipe=Recipe(**vars(SHORT)))
+    again = replace(again, versions=dict(reversed(RUN.versions.items())))
+    assert again.key == RUN.key == pickle.loads(pickle.dumps(RUN)).key
+
+
+def test_the_plan_is_each_arm_with_each_seed(tiny):
+    runs = plan(TWO, tiny)
+    assert [(run.architecture, run.seed) for run in runs] == [(SMALL, 0), (LARGE, 0), (SMALL, 1), (LARGE, 1)]
+    for run in runs:
+        assert (run.data_digest, run.data_size, run.report) == (tiny.digest, 240, "test")
+        assert run.recipe == replace(SHORT, dtype="float32"), "never 'auto': it is another dtype on another device"
+        assert run.device == device.device_name("cpu") and run.versions == device.versions()
+    assert {run.data_size for run in plan(replace(TWO, report="validation"), tiny)} == {220}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arms": ()}, "at least one arm and one seed, got none"),
+        ({"seeds": ()}, "at least one arm and one seed, got none"),
+        ({"seeds": (0, 1, 0)}, "got one of them twice"),
+        ({"arms": (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, Recipe(**vars(SHORT))))}, "got one of them twice"),
+        ({"arms": (Arm(SMALL, SHORT), Arm(SMALL, replace(SHORT, dtype="float32")))}, "got one of them twice"),
+        ({"report": "train"}, "must be 'test' or 'validation', got 'train'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(tiny, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        swept(replace(TWO, **change), tiny, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5])
+def test_a_number_of_workers_that_makes_no_sense_is_refused(tiny, tmp_path, workers):
+    with pytest.raises(ValueError, match=f"workers must be a whole number of at least 1, got {workers}"):
+        swept(TWO, tiny, tmp_path, workers=workers)
+
+
+def test_change_changes_each_arms_recipe_alike():
+    arms = (Arm(SMALL, SHORT), Arm(LARGE, replace(SHORT, lr=0.2)))
+    changed = replace(TWO, arms=arms).change(epochs=5)
+    assert changed.arms == (Arm(SMALL, replace(SHORT, epochs=5)), Arm(LARGE, replace(SHORT, epochs=5, lr=0.2)))
+    assert (changed.name, changed.seeds) == (TWO.name, TWO.seeds)
+    assert replace(TWO, arms=arms + arms).architectures == (SMALL, LARGE)
+
+
+def test_the_curve_can_be_planned(tiny):
+    assert len(plan(experiments.CURVE, tiny)) == len(experiments.CURVE.arms) == 8
+
+
+# --- one process ------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_what_training_gives(tiny, tmp_path):
+    records, _ = swept(TWO, tiny, tmp_path)
+    for record in (r for r in records if r["kind"] == "run"):
+        architecture, seed = Architecture.from_dict(record["architecture"]), record["seed"]
+        torch.manual_seed(seed)
+        net = build(architecture)
+        history = fit(net, tiny.all_train, SHORT, image_size=architecture.image_size, seed=seed, progress=False)
+        found = evaluate(net, tiny.test, image_size=architecture.image_size)
+        assert (record["accuracy"], record["loss"]) == (found.accuracy, found.loss)
+        assert record["losses"] == [round(loss, 4) for loss in history.losses] and len(history.losses) == 7
+        assert record["parameters"] == sum(p.numel() for p in net.parameters())
+    assert len({record["loss"] for record in records if record["kind"] == "run"}) == 4, "seeds and networks differ"
+
+
+def test_records_are_plain_json_with_their_stamps(tiny, tmp_path):
+    records, _ = swept(TWO, tiny, tmp_path)
+    lines = (tmp_path / "two.jsonl").read_text("utf-8").splitlines()
+    assert sorted(map(json.dumps, map(json.loads, lines))) == sorted(map(json.dumps, records)), "nothing but JSON"
+    kinds = [record["kind"] for record in records]
+    assert kinds == ["throughput"] * 2 + ["run"] * 4, "the file may have another order"
+    for record in records:
+        assert record["device"] == device.device_name("cpu") and record["versions"] == device.versions()
+        assert record["threads"] == torch.get_num_threads()
+    for record, run in zip(records[2:], plan(TWO, tiny), strict=True):
+        assert record["key"] == run.key and record["seed"] == run.seed
+        assert Architecture.from_dict(record["architecture"]) == run.architecture
+        assert record["digest"] == run.architecture.digest and record["label"] == run.architecture.label
+        assert Recipe(**record["recipe"]) == run.recipe
+        assert record["is_sample"] is True and record["report"] == "test"
+        assert record["data"] == {"digest": tiny.digest, "size": 240}
+        time.strptime(record["time"], "%Y-%m-%dT%H:%M:%SZ")
+    for record in records[:2]:
+        assert (record["batch_size"], record["dtype"]) == (256, "float32")
+        assert record["low"] <= record["images_per_s"] <= record["high"]
+
+
+def test_whole_data_makes_no_sample_records(tiny, tmp_path):
+    records, _ = swept(ONE, replace(tiny, is_sample=False), tmp_path)
+    assert records[-1]["is_sample"] is False
+
+
+def test_many_steps_are_thinned_out_to_the_mean_of_a_few(tiny, tmp_path, monkeypatch):
+    histories = []
+    monkeypatch.setattr(experiments, "fit", lambda *a, **k: histories.append(fit(*a, **k)) or histories[-1])
+    records, _ = swept(ONE.change(epochs=10, batch_size=4), tiny, tmp_path)
+    record, losses = records[-1], histories[0].losses
+    assert (record["steps_per_epoch"], record["steps_per_loss"], len(losses)) == (60, 3, 600)
+    means = [sum(losses[start : start + 3]) / 3 for start in range(0, 600, 3)]
+    assert record["losses"] == pytest.approx(means, abs=1e-4)
+
+
+def test_the_longest_run_is_trained_first(tiny, tmp_path, trained, monkeypatch):
+    def inference_throughput(net, *arguments, **options):
+        measured = measured_quickly(net, *arguments, **options)
+        return replace(measured, images_per_s=100.0 if net.features[0].out_channels == 4 else 300.0)
+
+    monkeypatch.setattr(experiments, "inference_throughput", inference_throughput)
+    arms = (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, replace(SHORT, epochs=4)))
+    records, _ = swept(replace(TWO, arms=arms, seeds=(0,)), tiny, tmp_path)
+    assert trained == [(SMALL.label, 0), (LARGE.label, 0), (SMALL.label, 0)]  # 4/300, 1/100, 1/300
+    epochs = [r["recipe"]["epochs"] for r in ResultsFile(tmp_path / "two.jsonl").by_key("run").values()]
+    assert epochs == [4, 1, 1]
+    assert [r["recipe"]["epochs"] for r in records[2:]] == [1, 1, 4], "given back in the plan's order"
+
+
+def test_the_bar_says_how_much_is_done(tiny, tmp_path, capsys, monkeypatch):
+    swept(TWO, tiny, tmp_path / "without")
+    assert capsys.readouterr().err == ""
+    swept(TWO, tiny, tmp_path / "with", progress=True)
+    assert "% |" in capsys.readouterr().err
+    monkeypatch.setattr(experiments, "progress_bar", partial(tqdm, mininterval=0, miniters=0))  # drawn at each step
+    swept(TWO, tiny, tmp_path / "drawn", progress=True)
+    drawn = re.findall(r"(\d+) % \|.*?\| (\d of 4) trained", capsys.readouterr().err)
+    shares, counts = zip(*drawn, strict=True)
+    assert list(dict.fromkeys(counts)) == ["1 of 4", "2 of 4", "3 of 4", "4 of 4"]
+    assert list(map(int, shares)) == sorted(map(int, shares)) and shares[-1] == "100"
+
+
+def test_validation_never_touches_the_test_images(tiny, tmp_path):
+    class Forbidden:
+        def __getattr__(self, name):
+            raise AssertionError(f"{name} of images that are not to be looked at")
+
+        def __len__(self):
+            raise AssertionError("their number")
+
+    experiment = replace(ONE, report="validation")
+    records, _ = swept(experiment, replace(tiny, test=Forbidden(), all_train=Forbidden()), tmp_path)
+    assert records[-1]["data"]["size"] == 220 and records[-1]["report"] == "validation"
+    torch.manual_seed(0)
+    net = build(SMALL)
+    fit(net, tiny.train, SHORT, seed=0, progress=False)
+    assert records[-1]["accuracy"] == evaluate(net, tiny.validation).accuracy
+
+
+# --- going on ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_second_call_trains_and_measures_nothing_and_says_so(tiny, tmp_path, trained, monkeypatch):
+    records, lines = swept(TWO, tiny, tmp_path)
+    assert len(trained) == 4 and lines == []
+    content = (tmp_path / "two.jsonl").read_bytes()
+    monkeypatch.setattr(experiments, "inference_throughput", None)  # not to be called
+    again, lines = swept(TWO, tiny, tmp_path)
+    assert len(trained) == 4 and again == records
+    assert lines == [f"4 of 4 runs are in {tmp_path / 'two.jsonl'} already; they aren't repeated."]
+    assert (tmp_path / "two.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("lost", range(2, 6))
+def test_a_deleted_line_is_trained_again_alone(tiny, tmp_path, trained, lost):
+    records, _ = swept(TWO, tiny, tmp_path)
+    lines = (tmp_path / "two.jsonl").read_bytes().splitlines(keepends=True)
+    deleted = json.loads(lines.pop(lost))
+    (tmp_path / "two.jsonl").write_bytes(b"".join(lines))
+    trained.clear()
+    again, reported = swept(TWO, tiny, tmp_path)
+    assert trained == [(deleted["label"], deleted["seed"])]
+    assert reported[0].startswith("3 of 4 runs are in ")
+    assert [r["loss"] for r in again[2:]] == [r["loss"] for r in records[2:]], "the same run gives the same"
+
+
+def test_a_torn_last_line_is_trained_again(tiny, tmp_path, trained):
+    records, _ = swept(TWO, tiny, tmp_path)
+    content = (tmp_path / "two.jsonl").read_bytes()
+    torn = json.loads(content.splitlines()[-1])
+    (tmp_path / "two.jsonl").write_bytes(content[:-20])
+    trained.clear()
+    again, _ = swept(TWO, tiny, tmp_path)
+    assert trained == [(torn["label"], torn["seed"])]
+    assert [r["key"] for r in again] == [r["key"] for r in records]
+
+
+def test_a_deleted_throughput_is_measured_again_and_nothing_trained(tiny, tmp_path, trained):
+    records, _ = swept(TWO, tiny, tmp_path)
+    lines = (tmp_path / "two.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "two.jsonl").write_bytes(b"".join(lines[1:]))
+    trained.clear()
+    again, _ = swept(TWO, tiny, tmp_path)
+    assert trained == [] and [r["key"] for r in again] == [r["key"] for r in records]
+    assert again[1:] == records[1:]
+
+
+def test_other_data_another_seed_or_recipe_is_trained_anew(tiny, tmp_path, trained):
+    swept(ONE, tiny, tmp_path)
+    swept(ONE, replace(tiny, digest="e" * 64), tmp_path)
+    swept(replace(ONE, seeds=(0, 7)), tiny, tmp_path)
+    records, _ = swept(ONE.change(lr=0.2), tiny, tmp_path)
+    assert [seed for _, seed in trained] == [0, 0, 7, 0]
+    assert [r["recipe"]["lr"] for r in records[1:]] == [0.2], "only what was asked for is given back"
+    assert len(runs_in(tmp_path, ONE)) == 4
+
+
+def test_another_batch_size_is_measured_anew_but_not_trained(tiny, tmp_path, trained):
+    swept(ONE, tiny, tmp_path)
+    records, _ = swept(replace(ONE, batch_size=8), tiny, tmp_path)
+    assert len(trained) == 1 and [r["batch_size"] for r in records if r["kind"] == "throughput"] == [8]
+    with pytest.raises(ValueError, match="must share their batch_size"):
+        table(ResultsFile(tmp_path / "one.jsonl").read())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        (DIVERGING.recipe, "the loss became"),
+        (replace(DIVERGING.recipe, batch_size=240, lr=1e30, schedule="constant"), "after the last of 1 steps"),
+    ],
+    ids=["in the middle", "in the only step"],
+)
+def test_a_run_that_fails_is_named_and_the_rest_goes_on(tiny, tmp_path, trained, recipe, says):
+    experiment = replace(TWO, arms=(Arm(LARGE, recipe), Arm(SMALL, SHORT)), seeds=(3, 4))
+    for _ in range(2):  # the second call tries the failed ones again
+        records, lines = swept(experiment, tiny, tmp_path)
+        assert [(r["label"], r["seed"]) for r in records if r["kind"] == "run"] == [(SMALL.label, 3), (SMALL.label, 4)]
+        failed = [line for line in lines if "failed" in line]
+        assert [line.split(", failed: ")[0] for line in failed] == [f"{LARGE.label}, seed {seed}" for seed in (3, 4)]
+        assert all(
+            says in line and f"lr={recipe.lr}, try a third" in line.replace(" is too high", "") for line in failed
+        )
+    assert trained.count((LARGE.label, 3)) == 2 and trained.count((SMALL.label, 3)) == 1
+    assert table(records).label.tolist() == [SMALL.label]
+
+
+def test_any_other_error_is_raised(tiny, tmp_path, monkeypatch):
+    def train_once(*arguments, **options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(experiments, "train_once", train_once)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        swept(ONE, tiny, tmp_path)
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, StopTraining])
+def test_stop_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path, trained, monkeypatch, reason):
+    usual, steps = experiments._teller, []
+
+    def teller(shares, i, show):
+        tell = usual(shares, i, show)
+
+        def tell_or_stop(step):
+            tell(step)
+            steps.append(step.number)
+            if i == 2 and step.number == 3:
+                raise reason
+
+        return tell_or_stop
+
+    monkeypatch.setattr(experiments, "_teller", teller)
+    with pytest.raises(KeyboardInterrupt):
+        swept(TWO, tiny, tmp_path)
+    assert len(trained) == 3 and steps == [*range(1, 8), *range(1, 8), 1, 2, 3]
+    assert len(runs_in(tmp_path, TWO)) == 2, "half a run is no result"
+    monkeypatch.setattr(experiments, "_teller", usual)
+    records, lines = swept(TWO, tiny, tmp_path)
+    assert len(trained) == 5 and len(records) == 6 and lines[0].startswith("2 of 4 runs are in ")
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pooled(tiny, tmp_path_factory):
+    """A sweep with two workers of one thread: its records, what it reported, what went on when it measured."""
+    folder, lines, beside = tmp_path_factory.mktemp("pooled"), [], []
+
+    def inference_throughput(*arguments, **options):
+        beside.append((workers_of(), len(runs_in(folder, TWO))))
+        return measured_quickly(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_quick(monkeypatch)
+        monkeypatch.setattr(experiments, "inference_throughput", inference_throughput)
+        monkeypatch.setattr(experiments, "cpu_cores", lambda: 2)
+        experiment = replace(TWO, arms=(*TWO.arms, DIVERGING))
+        records = sweep(experiment, tiny, folder=folder, progress=False, report=lines.append)
+    return SimpleNamespace(records=records, lines=lines, beside=beside, workers_left=workers_of(), folder=folder)
+
+
+def test_workers_get_what_one_process_gets(pooled, tiny, tmp_path):
+    alone, _ = swept(TWO, tiny, tmp_path)
+    both = [[r for r in records if r["kind"] == "run"] for records in (pooled.records, alone)]
+    for ours, expected in zip(*both, strict=True):
+        for name in ("key", "accuracy", "loss", "losses", "parameters", "is_sample", "threads", "versions", "device"):
+            assert ours[name] == expected[name], name
+    assert both[0][0]["threads"] == 1, "two cores, two workers"
+
+
+def test_workers_name_the_run_that_fails(pooled):
+    failed = [f"{LARGE.label}, seed {seed}, failed" for seed in TWO.seeds]
+    assert sorted(line.split(":")[0] for line in pooled.lines) == failed
+    assert all("lr=1000000.0, try a third of it" in line for line in pooled.lines)
+
+
+def test_nothing_else_runs_while_throughput_is_measured(pooled):
+    assert pooled.beside == [([], 0)] * 2, "no workers, and no run trained yet, for each of two networks"
+
+
+def test_workers_are_gone_when_the_sweep_ends(pooled):
+    assert pooled.workers_left == []
+
+
+def test_what_workers_trained_is_not_trained_again(pooled, tiny, trained):
+    _, lines = swept(TWO, tiny, pooled.folder)
+    assert trained == [] and lines[0].startswith("4 of 4 runs are in ")
+
+
+def test_a_worker_that_dies_is_an_error_with_advice_and_loses_nothing_finished(tiny, tmp_path, trained):
+    killed = []
+
+    def kill_one():
+        wait_until(lambda: runs_in(tmp_path, UNENDING), "the short run")
+        killed.extend(workers_of())
+        killed[0].kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(RuntimeError, match=r"most likely because memory ran out(?s:.)*workers=1 it needs the least"):
+        swept(UNENDING, tiny, tmp_path, workers=2)
+    killer.join()
+    assert len(killed) == 2 and all(map(is_gone, killed)) and workers_of() == []
+    records, lines = swept(ONE, tiny, tmp_path)
+    assert trained == [] and lines[0].startswith("1 of 1 runs are in ") and len(records) == 2
+
+
+SWEEP = """
+import pickle, sys
+import torch
+from utils import device, experiments
+
+if __name__ == "__main__":
+    usual = experiments.inference_throughput
+    experiments.inference_throughput = lambda *a, **k: usual(*a, **k, repeats=1, seconds=0)
+    device.fastest_dtype = lambda name: torch.float32
+    with open(sys.argv[1], "rb") as file:
+        experiment, data = pickle.load(file)
+    experiments.sweep(experiment, data, folder=sys.argv[2], workers=2, progress=False)
+"""
+
+
+@pytest.fixture
+def sweeping(tiny, tmp_path):
+    """A process of its own, in a group of its own, that sweeps UNENDING into tmp_path, and will never be done."""
+    (tmp_path / "sweep.py").write_text(SWEEP, encoding="utf-8")
+    (tmp_path / "arguments").write_bytes(pickle.dumps((UNENDING, tiny)))
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "sweep.py", tmp_path / "arguments", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    yield psutil.Process(process.pid), process
+    process.kill()
+    process.communicate()
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+
+
+@posix
+@pytest.mark.parametrize("training", [False, True], ids=["while the workers start", "while they train"])
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(sweeping, tiny, tmp_path, trained, training):
+    info, process = sweeping
+    wait_until(lambda: len(workers_of(info)) == 2, "two workers")
+    if training:
+        wait_until(lambda: runs_in(tmp_path, UNENDING), "the short run")
+    children = info.children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them at once
+    output, _ = process.communicate(timeout=PATIENCE)
+    wait_until(lambda: all(map(is_gone, children)), "the end of the workers")
+    assert process.returncode == -signal.SIGINT
+    assert output.count("Traceback") == 1 and output.rstrip().endswith("KeyboardInterrupt"), output
+
+    records, lines = swept(ONE, tiny, tmp_path)
+    assert len(records) == 2
+    if training:  # the keys are the same in every process
+        assert trained == [] and lines[0].startswith("1 of 1 runs are in ")
+    else:
+        assert trained == [(SMALL.label, 0)] and lines == []
+
+
+@posix
+def test_the_workers_of_a_killed_process_end(sweeping):
+    info, process = sweeping
+    wait_until(lambda: len(workers_of(info)) == 2, "two workers")
+    children = info.children(recursive=True)
+    process.kill()
+    wait_until(lambda: all(map(is_gone, children)), "the end of the workers")
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole(tiny, tmp_path, monkeypatch):
+    """Images that pass for all of them; results/ is a folder of the test's, and the device has a name."""
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    monkeypatch.setattr(experiments, "device_name", lambda where: "AMD EPYC™ (9B45), 2 cores")
+    return replace(tiny, is_sample=False)
+
+
+def test_without_a_folder_results_are_local(whole, tmp_path):
+    swept(ONE, whole, None)
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.jsonl")] == [os.path.join("local", "one.jsonl")]
+
+
+def test_a_promoted_experiment_is_the_reference(whole, tmp_path):
+    records, _ = swept(TWO, whole, None)
+    assert reference(TWO, whole) == []
+    target = promote(TWO, whole)
+    assert target == tmp_path / "reference" / "amd-epyc-9b45-2-cores" / "two.jsonl"
+    assert ResultsFile(target).read() == records
+    assert reference(TWO, whole) == points(table(records)) and len(reference(TWO, whole)) == 2
+    assert [path.name for path in target.parent.iterdir()] == ["two.jsonl"]
+    assert reference(ONE, whole) == [], "another experiment's"
+
+
+def test_no_reference_is_drawn_beside_the_sample(whole, tiny):
+    swept(ONE, whole, None)
+    promote(ONE, whole)
+    assert len(reference(ONE, whole)) == 1 and reference(ONE, tiny) == []
+
+
+def test_the_sample_is_not_promoted(whole, tiny, tmp_path):
+    swept(ONE, tiny, None)
+    with pytest.raises(ValueError, match="needs all of the images, and these are the sample"):
+        promote(ONE, tiny)
+    assert not (tmp_path / "reference").exists()
+
+
+def test_half_an_experiment_is_not_promoted(whole, tmp_path):
+    with pytest.raises(ValueError, match=f"4 of 4 runs are missing .{SMALL.label[:3]}"):
+        promote(TWO, whole)
+    swept(replace(TWO, seeds=(0,)), whole, None)
+    with pytest.raises(ValueError, match="2 of 4 runs are missing") as error:
+        promote(TWO, whole)
+    assert f"{SMALL.label}, seed 1" in str(error.value)
+    with pytest.raises(ValueError, match=r"throughput of .* is missing(?s:.)*batch size 8"):
+        promote(replace(TWO, seeds=(0,), batch_size=8), whole)
+    assert not (tmp_path / "reference").exists()
+
+
+def test_only_what_belongs_to_the_experiment_is_promoted(whole):
+    swept(replace(TWO, batch_size=8), whole, None)  # the same runs, other throughputs
+    swept(TWO.change(lr=0.2), whole, None)
+    records, _ = swept(TWO, whole, None)
+    swept(replace(TWO, batch_size=16), whole, None)
+    assert ResultsFile(promote(TWO, whole)).read() == records
+
+
+def test_promoting_again_replaces(whole):
+    swept(TWO, whole, None)
+    promote(TWO, whole)
+    changed = TWO.change(lr=0.2)
+    records, _ = swept(changed, whole, None)
+    assert ResultsFile(promote(changed, whole)).read() == records
+
+
+def test_a_promotion_that_fails_leaves_the_reference_as_it_was(whole, monkeypatch):
+    swept(TWO, whole, None)
+    target = promote(TWO, whole)
+    before, usual, calls = target.read_bytes(), ResultsFile.append, []
+
+    def append(self, record):
+        calls.append(record)
+        if len(calls) == 4:
+            raise OSError("the disk is full")
+        usual(self, record)
+
+    changed = TWO.change(lr=0.2)
+    swept(changed, whole, None)
+    monkeypatch.setattr(ResultsFile, "append", append)
+    with pytest.raises(OSError, match="the disk is full"):
+        promote(changed, whole)
+    assert len(calls) == 4 and target.read_bytes() == before
+    assert list(target.parent.iterdir()) == [target], "and nothing beside it"
+
+
+def test_nothing_goes_on_from_the_reference(whole, tmp_path, trained):
+    swept(TWO, whole, None)
+    promote(TWO, whole)
+    (tmp_path / "local" / "two.jsonl").unlink()
+    trained.clear()
+    _, lines = swept(TWO, whole, None)
+    assert len(trained) == 4 and lines == []
