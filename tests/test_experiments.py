@@ -3,6 +3,7 @@
 The networks and the images are few and small: a run takes less than a second, or never ends.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -459,28 +460,56 @@ def test_what_workers_trained_is_not_trained_again(pooled, tiny, trained):
     assert trained == [] and lines[0].startswith("4 of 4 runs are in ")
 
 
-def test_a_worker_that_dies_is_an_error_with_advice_and_loses_nothing_finished(tiny, tmp_path, trained):
-    killed = []
+@pytest.fixture
+def started(tiny, tmp_path, monkeypatch):
+    """Begins to sweep ONE, which is trained already, and two networks that never end, in two workers of this process;
+    meanwhile, another thread calls what it is given with these workers. Returns them; checks that they are gone."""
+    arms = (*ONE.arms, Arm(SMALL, ENDLESS), Arm(LARGE, ENDLESS))
+    swept(ONE, tiny, tmp_path)
+    workers = []
 
-    def kill_one():
-        wait_until(lambda: runs_in(tmp_path, UNENDING), "the short run")
-        killed.extend(workers_of())
-        killed[0].kill()
+    def sweep_and(do):
+        def wait_and_do():
+            wait_until(lambda: len(workers_of()) == 2, "two workers")
+            workers.extend(workers_of())
+            do(workers)
 
-    killer = threading.Thread(target=kill_one)
-    killer.start()
+        thread = threading.Thread(target=wait_and_do)
+        thread.start()
+        try:
+            swept(replace(ONE, arms=arms), tiny, tmp_path, workers=2)
+        finally:
+            thread.join()
+
+    yield sweep_and
+    assert len(workers) == 2 and all(map(is_gone, workers)) and workers_of() == []
+    assert list(runs_in(tmp_path, ONE)) == [run.key for run in plan(ONE, tiny)], "what is finished is kept"
+
+
+def test_a_worker_that_dies_is_an_error_with_advice(started):
     with pytest.raises(RuntimeError, match=r"most likely because memory ran out(?s:.)*workers=1 it needs the least"):
-        swept(UNENDING, tiny, tmp_path, workers=2)
-    killer.join()
-    assert len(killed) == 2 and all(map(is_gone, killed)) and workers_of() == []
-    records, lines = swept(ONE, tiny, tmp_path)
-    assert trained == [] and lines[0].startswith("1 of 1 runs are in ") and len(records) == 2
+        started(lambda workers: workers[0].kill())
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+
+
+@posix
+def test_ctrl_c_while_the_workers_start_ends_them_without_a_word(started, capfd):
+    def interrupt(workers):
+        for worker in workers:  # a terminal sends it to all at once, as Jupyter does
+            worker.send_signal(signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        started(interrupt)
+    assert capfd.readouterr() == ("", "")
 
 
 SWEEP = """
 import pickle, sys
-import torch
 from utils import device, experiments
+import torch
 
 if __name__ == "__main__":
     usual = experiments.inference_throughput
@@ -505,34 +534,27 @@ def sweeping(tiny, tmp_path):
         text=True,
         start_new_session=True,
     )
-    yield psutil.Process(process.pid), process
-    process.kill()
-    process.communicate()
-
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+    info = psutil.Process(process.pid)
+    yield info, process
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # whoever is left
+    process.wait()
+    process.stdout.close()
 
 
 @posix
-@pytest.mark.parametrize("training", [False, True], ids=["while the workers start", "while they train"])
-def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(sweeping, tiny, tmp_path, trained, training):
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(sweeping, tiny, tmp_path, trained):
     info, process = sweeping
-    wait_until(lambda: len(workers_of(info)) == 2, "two workers")
-    if training:
-        wait_until(lambda: runs_in(tmp_path, UNENDING), "the short run")
+    wait_until(lambda: runs_in(tmp_path, UNENDING), "the short run")
     children = info.children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them at once
+    assert len(workers_of(info)) == 2
+    os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=PATIENCE)
     wait_until(lambda: all(map(is_gone, children)), "the end of the workers")
     assert process.returncode == -signal.SIGINT
     assert output.count("Traceback") == 1 and output.rstrip().endswith("KeyboardInterrupt"), output
-
-    records, lines = swept(ONE, tiny, tmp_path)
-    assert len(records) == 2
-    if training:  # the keys are the same in every process
-        assert trained == [] and lines[0].startswith("1 of 1 runs are in ")
-    else:
-        assert trained == [(SMALL.label, 0)] and lines == []
+    records, lines = swept(ONE, tiny, tmp_path)  # the keys are the same in every process
+    assert trained == [] and lines[0].startswith("1 of 1 runs are in ") and len(records) == 2
 
 
 @posix
@@ -551,13 +573,18 @@ def test_the_workers_of_a_killed_process_end(sweeping):
 def whole(tiny, tmp_path, monkeypatch):
     """Images that pass for all of them; results/ is a folder of the test's, and the device has a name."""
     monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    monkeypatch.delenv("BIGGER_AND_DEEPER_RESULTS", raising=False)
     monkeypatch.setattr(experiments, "device_name", lambda where: "AMD EPYC™ (9B45), 2 cores")
     return replace(tiny, is_sample=False)
 
 
-def test_without_a_folder_results_are_local(whole, tmp_path):
+def test_without_a_folder_results_are_local_or_where_the_environment_says(whole, tmp_path, monkeypatch):
     swept(ONE, whole, None)
-    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.jsonl")] == [os.path.join("local", "one.jsonl")]
+    assert list(tmp_path.rglob("*.jsonl")) == [tmp_path / "local" / "one.jsonl"]
+    monkeypatch.setenv("BIGGER_AND_DEEPER_RESULTS", str(tmp_path / "My Drive"))
+    records, lines = swept(ONE, whole, None)
+    assert lines == [] and ResultsFile(tmp_path / "My Drive" / "one.jsonl").read() == records
+    assert promote(ONE, whole).is_relative_to(tmp_path / "reference"), "what is promoted is the project's"
 
 
 def test_a_promoted_experiment_is_the_reference(whole, tmp_path):

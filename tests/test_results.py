@@ -10,7 +10,7 @@ import pytest
 
 from utils import results
 from utils.architectures import LENET, LENET_BOOK, VGG_SMALL
-from utils.results import COLUMNS, Point, ResultsFile, pareto_front, points, table
+from utils.results import COLUMNS, Point, ResultsFile, in_words, pareto_front, points, table
 
 VGG = VGG_SMALL["VGG (1,1)"]
 VERSIONS = {"python": "3.11.7", "torch": "2.11.0", "system": "Linux"}
@@ -211,7 +211,7 @@ def test_a_row_is_a_networks_mean_over_its_seeds():
     assert vgg == {
         "label": "VGG (1,1)", "family": "VGG", "parameters": 61_706, "seeds": 3, "accuracy_low": 0.6,
         "accuracy_high": 0.9, "images_per_s": 2000.0, "train_images_per_s": 101.0, "is_sample": False,
-        "digest": VGG.digest,
+        "digest": VGG.digest, "measured_on": "a CPU, batch 256, float32",
     }  # fmt: skip
     assert (lenet["label"], lenet["seeds"], lenet["images_per_s"]) == ("LeNet", 1, 500.0)
     assert lenet["accuracy"] == lenet["accuracy_low"] == lenet["accuracy_high"] == 0.8
@@ -296,6 +296,33 @@ def test_points_have_an_interval_if_there_are_several_seeds():
         run(VGG, 0.9, 0, is_sample=True), run(VGG, 0.6, 1, is_sample=True),
     ]  # fmt: skip
     vgg, lenet = points(table(records))
-    assert vgg == Point("VGG (1,1)", "VGG", 2000.0, 0.75, 0.6, 0.9, 61_706, 2, yours=False, is_sample=True)
-    assert lenet == Point("LeNet", "LeNet", 500.0, 0.8, None, None, 61_706, 1, yours=False, is_sample=True)
+    where = "a CPU, batch 256, float32"
+    assert vgg == Point("VGG (1,1)", "VGG", 2000.0, 0.75, 0.6, 0.9, 61_706, 2, where, yours=False, is_sample=True)
+    assert lenet == Point("LeNet", "LeNet", 500.0, 0.8, None, None, 61_706, 1, where, yours=False, is_sample=True)
     assert vgg.is_sample is True, "plain data, not numpy's"
+
+
+def test_the_table_in_words():
+    records = [
+        throughput(LENET, 98_765.4), run(LENET, 0.89, train_images_per_s=1234.4),
+        throughput(VGG, 5_000.0), run(VGG, 0.80, 0), run(VGG, 0.86, 1),
+        throughput(LENET_BOOK, 1_000.0), run(LENET_BOOK, 0.92, 0), run(LENET_BOOK, 0.9, 1),
+    ]  # fmt: skip
+    words = in_words(table(records))
+    assert words.loc["LeNet"].to_dict() == {
+        "parameters": "61,706", "accuracy": "89.00%", "spread": "one seed", "images/s": "98,765",
+        "training images/s": "1,234", "front": "*",
+    }  # fmt: skip
+    assert words.index.tolist() == ["LeNet", "VGG (1,1)", "LeNet (book)"]
+    assert words.accuracy.tolist() == ["89.00%", "83.00%", "91.00%"]
+    assert words.spread.tolist() == ["one seed", "6.00 points", "2.00 points"]
+    assert words.front.tolist() == ["*", "", "*"]
+
+
+def test_a_network_trained_in_two_ways_has_a_star_where_it_deserves_one():
+    words = in_words(table([throughput(VGG), run(VGG, 0.8), run(VGG, 0.9, recipe={"epochs": 3, "lr": 0.1})]))
+    assert words[["accuracy", "front"]].to_numpy().tolist() == [["80.00%", ""], ["90.00%", "*"]]
+
+
+def test_an_empty_table_in_words_is_empty():
+    assert in_words(table([])).empty

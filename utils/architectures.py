@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
@@ -188,6 +189,7 @@ class Architecture:
 
     def _check_shapes(self) -> None:
         size = self.image_size
+        pooled = 0
         for b, block in enumerate(self.blocks):
             for c, conv in enumerate(block.convs):
                 after = conv.size_after(size)
@@ -203,10 +205,11 @@ class Architecture:
                 if after < 1:
                     raise ValueError(
                         f"blocks[{b}].pool: only {size}×{size} of the {self.image_size}×{self.image_size} image is "
-                        f"left to pool over {block.pool.kernel_size}×{block.pool.kernel_size}: take at most {b} pooled "
-                        f"block{'s' * (b != 1)}, pool=None here, or a larger image_size"
+                        f"left to pool over {block.pool.kernel_size}×{block.pool.kernel_size}: take at most {pooled} "
+                        f"pooled block{'s' * (pooled != 1)}, pool=None here, or a larger image_size"
                     )
                 size = after
+                pooled += 1
         if self.head.pool_size is not None and self.head.pool_size > size:
             raise ValueError(
                 f"head.pool_size is {self.head.pool_size}, but the last feature map is only {size}×{size}: take "
@@ -277,8 +280,11 @@ class Architecture:
         def width(channels: int, multiple_of: int = 1) -> int:
             return max(1, round(channels * factor / multiple_of)) * multiple_of
 
+        # A layer's channels are split by its own groups, then by those of the layer that they go into.
+        groups = [conv.groups for conv in self.convs]
+        multiples = iter(map(math.lcm, groups, [*groups[1:], 1]))
         blocks = tuple(
-            replace(b, convs=tuple(replace(c, out_channels=width(c.out_channels, c.groups)) for c in b.convs))
+            replace(b, convs=tuple(replace(c, out_channels=width(c.out_channels, next(multiples))) for c in b.convs))
             for b in self.blocks
         )
         return replace(self, blocks=blocks, head=replace(self.head, hidden=tuple(map(width, self.head.hidden))))
@@ -303,14 +309,14 @@ class Architecture:
         """The architecture that `to_json` wrote; ValueError names what doesn't fit."""
         try:
             data = json.loads(text)
-        except (TypeError, json.JSONDecodeError) as error:
-            found = str(text)[:60]
-            raise ValueError(f"architecture must be JSON as to_json() writes it, got {found!r}: {error}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            found = repr(text)[:60]
+            raise ValueError(f"architecture must be JSON as to_json() writes it, got {found}: {error}") from None
         return cls.from_dict(data)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, 64 hexadecimal digits: equal for equal networks, on every machine."""
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits: equal for equal architectures, on every machine."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
@@ -346,7 +352,7 @@ def _revive(kind: type, data: Any, where: str) -> Any:
             raise ValueError(f"{where}.{name} is not a field of {kind.__name__}: it has {', '.join(known)}")
     for name, f in known.items():
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
-            raise ValueError(f"{where}.{name} is missing")
+            raise ValueError(f"{where}.{name} is missing: {kind.__name__} needs it, got {data!r}")
     values = dict(data)
     for name, part in (("blocks", Block), ("convs", Conv)):
         if name in values and name in known:
@@ -378,16 +384,18 @@ def vgg_like(
     layer of 128 unless you give another. Raises ValueError if the sequences differ in length or nothing can be built.
     """
     num_convs, channels = tuple_of("num_convs", num_convs), tuple_of("channels", channels)
-    kernels = (kernel_size,) * len(num_convs) if isinstance(kernel_size, int) else tuple_of("kernel_size", kernel_size)
+    one_a_block = isinstance(kernel_size, Sequence) and not isinstance(kernel_size, str)
+    kernels = tuple(kernel_size) if one_a_block else (kernel_size,) * len(num_convs)
     if not len(num_convs) == len(channels) == len(kernels):
         raise ValueError(
             f"num_convs, channels and kernel_size need one entry a block, got {len(num_convs)}, {len(channels)} and "
             f"{len(kernels)} of them"
         )
-    for i, n in enumerate(num_convs):
+    for i, (n, c) in enumerate(zip(num_convs, channels, strict=True)):
         whole(f"num_convs[{i}]", n, least=1)
+        whole(f"channels[{i}]", c, least=1)
     blocks = tuple(Block((Conv(c, k),) * n) for n, c, k in zip(num_convs, channels, kernels, strict=True))
-    return Architecture(blocks, head or Head(hidden=(128,)), **{"init": "he", **others})
+    return Architecture(blocks, Head(hidden=(128,)) if head is None else head, **{"init": "he", **others})
 
 
 # --- the presets ----------------------------------------------------------------------------------------------------
@@ -532,9 +540,19 @@ def _differences(architecture: Architecture, preset: Architecture) -> list[str]:
 
 
 def _is_vgg_like(architecture: Architecture) -> bool:
-    """Is each block a number of equal convolutions that keep the image's size, then the pooling that halves it?"""
+    """Is each block convolutions of one width that keep the image's size, then the pooling that halves it?"""
     return all(
-        len(set(block.convs)) == 1 and _is_same_padding(block.convs[0]) and block.pool == Pool()
+        len({conv.out_channels for conv in block.convs}) == 1
+        and all(_is_same_padding(conv) and conv.groups == 1 for conv in block.convs)
+        and block.pool == Pool()
+        for block in architecture.blocks
+    )
+
+
+def _fits_shorthand(architecture: Architecture) -> bool:
+    """Could `vgg_like` have made the blocks? VGG's C and A-LRN it could not: their layers differ within a block."""
+    return _is_vgg_like(architecture) and all(
+        set(block.convs) == {Conv(block.convs[0].out_channels, block.convs[0].kernel_size)}
         for block in architecture.blocks
     )
 
@@ -542,24 +560,51 @@ def _is_vgg_like(architecture: Architecture) -> bool:
 def _describe_conv(conv: Conv) -> str:
     kernel = f"k{conv.kernel_size}" if conv.kernel_size != 3 else ""
     stride = f"s{conv.stride}" if conv.stride != 1 else ""
-    return f"{conv.out_channels}{kernel}{stride}"
+    padding = f"p{conv.padding}" if conv.padding != conv.kernel_size // 2 else ""
+    groups = f"g{conv.groups}" if conv.groups != 1 else ""
+    own = "".join(f"+{word}" for word in (conv.norm, conv.activation) if word)
+    return f"{conv.out_channels}{kernel}{stride}{padding}{groups}{own}"
+
+
+def _describe_block(block: Block) -> str:
+    words = [_describe_conv(conv) for conv in block.convs]
+    if block.pool is None:
+        words.append("unpooled")
+    elif block.pool != Pool():
+        kernel, stride = block.pool.kernel_size, block.pool.stride
+        words.append(block.pool.kind + (f"{kernel}s{stride}" if (kernel, stride) != (2, 2) else ""))
+    return " ".join(words)
+
+
+def _describe_pooling(architecture: Architecture) -> str:
+    """The head's average pooling, where it does anything."""
+    pool_size = architecture.head.pool_size
+    if pool_size in (None, architecture.feature_shape[1]):
+        return ""
+    return "pooled" if pool_size == 1 else f"pooled {pool_size}²"
 
 
 def _describe(architecture: Architecture) -> str:
-    """A label made from the fields: `VGG (2,2) 8-16 k5, BN`, or layer by layer `32k5s2 | 64 64 → 256-10`."""
-    blocks, hidden = architecture.blocks, architecture.head.hidden
-    if _is_vgg_like(architecture):
+    """A label made from the fields: `VGG (2,2) 8-16 k5, BN`, or layer by layer `32k5s2 max3s2 | 64 64 → 256-10`."""
+    blocks, head = architecture.blocks, architecture.head
+    pooling = _describe_pooling(architecture)
+    if _fits_shorthand(architecture):
         kernels = [block.convs[0].kernel_size for block in blocks]
         num_convs = ",".join(str(len(block.convs)) for block in blocks)
         label = f"VGG ({num_convs}) {'-'.join(str(block.convs[0].out_channels) for block in blocks)}"
         if set(kernels) != {3}:
             label += " k" + ("-".join(map(str, kernels)) if len(set(kernels)) > 1 else str(kernels[0]))
-        if hidden != (128,):
-            label += f" → {'-'.join(map(str, hidden)) or 'pooled'}"
+        dense = "-".join(map(str, head.hidden)) if head.hidden != (128,) or pooling else ""
+        if not head.hidden and not pooling:
+            dense = "no hidden"
     else:
-        label = " | ".join(" ".join(map(_describe_conv, block.convs)) for block in blocks)
-        label += f" → {'-'.join(map(str, (*hidden, architecture.num_classes)))}"
+        label = " | ".join(map(_describe_block, blocks))
+        dense = "-".join(map(str, (*head.hidden, architecture.num_classes)))
+    if pooling or dense:
+        label += f" → {' '.join(filter(None, (pooling, dense)))}"
+    if head.dropout:
+        label += f", dropout {head.dropout:g}" + " first" * head.dropout_first
     plain = Architecture(
-        blocks, architecture.head, init="he", in_channels=architecture.in_channels, image_size=architecture.image_size
+        blocks, head, init="he", in_channels=architecture.in_channels, image_size=architecture.image_size
     )
     return ", ".join([label, *_differences(architecture, plain)])

@@ -210,7 +210,7 @@ def sweep(
 ) -> list[Record]:
     """Measure every network's throughput, then train every run that isn't in the file yet; the experiment's records.
 
-    The file is `folder`/`experiment.name`.jsonl; the folder is `local_folder()` unless you name one. On a CPU, `workers`
+    The file is `experiment.name`.jsonl in `folder`, or in `local_folder()` unless you name one. On a CPU, `workers`
     processes (one a core, unless you say otherwise) train side by side; on a GPU one network trains at a time. A run
     that fails (TrainingError) is reported and left out, the rest goes on. ■ or Ctrl-C ends the workers; what is
     finished is kept, and the next call goes on from there.

@@ -157,10 +157,10 @@ def _named(name: str, architecture: Architecture, weights: Weights, progress: bo
             f"weights first, then replace the last layer, net.classifier[-1]"
         )
     state = _download(member, progress)
-    # The weights are on their way: none need to be drawn, only room made for them.
-    net = build(architecture.change(init="default"), device="meta").to_empty(device="cpu")
-    net.load_state_dict(state, strict=True)
-    return net
+    # The weights are here: none need to be drawn, nor copied.
+    net = build(architecture, device="meta")
+    net.load_state_dict(state, strict=True, assign=True)
+    return net.to(torch.get_default_device())
 
 
 def _weights_of(name: str, weights: Weights) -> Any:
@@ -182,12 +182,20 @@ def _weights_of(name: str, weights: Weights) -> Any:
 
 def _download(member: Any, progress: bool) -> dict[str, torch.Tensor]:
     """The published weights, from torch's cache or its hub, with its progress bar and its check of the hash."""
+    from http.client import HTTPException
     from pathlib import Path
+    from pickle import UnpicklingError
 
     try:
         return member.get_state_dict(progress=progress, check_hash=True)
-    except OSError as error:  # URLError is one
+    # URLError is an OSError; torch raises a RuntimeError for a wrong hash and for half a file, which an older one left.
+    except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
+        file = folder / Path(member.url).name
+        if file.exists():
+            raise RuntimeError(
+                f"The weights {member} cannot be read from {file}.\n  found: {error}\n  to do: delete it and run again"
+            ) from error
         raise ConnectionError(
             f"The weights {member} are not on this machine, and fetching them failed.\n"
             f"  tried: {folder} (torch's cache), then {member.url}\n"

@@ -34,6 +34,7 @@ def layer_bars(rows: Sequence[tuple[str, str, float]], *, title: str, unit: str)
     axes.set_yticks(range(len(rows)), layers)
     axes.invert_yaxis()
     axes.set_xlim(0, (largest or 1) * 1.22)  # room for what stands at the end of the longest
+    axes.locator_params("x", nbins=4)  # millions are long
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel(unit)
     axes.grid(False)
@@ -43,7 +44,7 @@ def layer_bars(rows: Sequence[tuple[str, str, float]], *, title: str, unit: str)
     figure.title = title
     figure.alt = (
         f"{title}: {total:,.0f} {unit} in {len(rows)} layers. "
-        + "; ".join(f"{layer} {end.replace('  ·  ', ', ')}" for layer, end in zip(layers, ends, strict=True))
+        + "; ".join(f"{layer}: {end.replace('  ·  ', ', ')}" for layer, end in zip(layers, ends, strict=True))
         + "."
     )
     return figure

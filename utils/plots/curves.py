@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from utils.plots.style import COLOURS, CYCLE, LessonFigure, darker, headline, listed, style
+from utils.plots.style import COLOURS, CYCLE, LessonFigure, headline, listed, readable, style
 
 if TYPE_CHECKING:
     from utils.training import History
@@ -40,16 +40,16 @@ def learning_curves(histories: Mapping[str, History], *, num_classes: int = 10, 
         left.plot(steps, losses, color=colour)
         left.plot(
             [e["epoch"] for e in seen[name]], [e["validation_loss"] for e in seen[name]], marker, color=colour,
-            markeredgecolor="white", clip_on=False, zorder=3,
+            markeredgecolor="white", zorder=3,
         )  # fmt: skip
-        tops.append(max(losses, default=0))
+        tops += [max(losses), *(e["validation_loss"] for e in seen[name])]
         ends[name] = (steps[-1], losses[-1])
     left.axhline(chance, color=COLOURS["ink"], linestyle=":", linewidth=1.2)
     left.annotate(
-        f"knows nothing: ln {num_classes} = {chance:.3f}", (1, chance), (0, -5), color=COLOURS["quiet"],
+        f"chance: ln {num_classes} = {chance:.3f}", (1, chance), (0, -5), color=COLOURS["quiet"],
         xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="top",
     )  # fmt: skip
-    left.set(xlabel="epoch", xlim=(0, longest), ylim=(0, min(max(tops) * 1.02, 2 * chance)))
+    left.set(xlabel="epoch", xlim=(0, 1.02 * longest), ylim=(0, min(max(tops) * 1.02, 2 * chance)))
     left.xaxis.get_major_locator().set_params(integer=longest > 1.5)
     _name_ends(left, ends, looks)
     headline(left, title, "line: training, marker: validation" if right is not None else "on the training images")
@@ -59,10 +59,10 @@ def learning_curves(histories: Mapping[str, History], *, num_classes: int = 10, 
         for name, epochs in seen.items():
             colour, marker = looks[name]
             accuracies = [100 * e["validation_accuracy"] for e in epochs]
-            right.plot([e["epoch"] for e in epochs], accuracies, marker=marker, color=colour, clip_on=False)
+            right.plot([e["epoch"] for e in epochs], accuracies, marker=marker, color=colour)
             if epochs:
                 ends[name] = (epochs[-1]["epoch"], accuracies[-1])
-        right.set(xlabel="epoch", xlim=(0, longest))
+        right.set(xlabel="epoch", xlim=(0, 1.02 * longest))
         right.xaxis.get_major_locator().set_params(integer=True)
         right.margins(y=0.12)
         _name_ends(right, ends, looks)
@@ -89,7 +89,7 @@ def _name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mappi
     for name, y in zip(names, spread([ends[name][1] for name in names], line, low, high), strict=True):
         axes.annotate(
             name, (1, y), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-            color=darker(looks[name][0]), annotation_clip=False,
+            color=readable(looks[name][0]), annotation_clip=False,
         )  # fmt: skip
     axes.set_ylim(low, high)
 

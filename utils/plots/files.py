@@ -14,18 +14,21 @@ PNG_DPI = 200
 
 def save(figure: LessonFigure, path: str | os.PathLike[str]) -> list[Path]:
     """Write `path`.svg and `path`.png, folders included; returns both. The SVG's title and description are the
-    figure's title and alternative text. Neither file is touched before both could be drawn."""
+    figure's title and alternative text. Neither file is touched before both are drawn and written."""
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None, "Description": figure.alt})
-    files = []
-    for suffix, content in ((".svg", _described(svg.getvalue(), figure)), (".png", png.getvalue())):
-        file = Path(f"{os.fspath(path)}{suffix}")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.part")
-        part.write_bytes(content)
-        os.replace(part, file)
-        files.append(file)
+    files = [Path(f"{os.fspath(path)}{suffix}") for suffix in (".svg", ".png")]
+    parts = [file.with_name(f".{file.name}.part") for file in files]
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    try:
+        for part, content in zip(parts, (_described(svg.getvalue(), figure), png.getvalue()), strict=True):
+            part.write_bytes(content)
+        for part, file in zip(parts, files, strict=True):
+            os.replace(part, file)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
     return files
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
-from utils.plots.style import COLOURS, WIDTH, LessonFigure, headline, listed, style, to_array
+from utils.checks import whole
+from utils.plots.style import COLOURS, WIDTH, LessonFigure, headline, listed, style, text_on, to_array
 
-SMALL = 10.5  # points: text in the cells of a table and under small pictures, where 12 doesn't fit
+SMALL = 10.5  # points: text under small pictures, where 12 doesn't fit
 
 
 @style()
@@ -23,9 +25,11 @@ def image_grid(
 
     images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), of any dtype; each is shown from its darkest to its brightest.
     """
+    whole("columns", columns, least=1)
     pictures = [_picture(image) for image in _batch(images)]
     if titles is not None and len(titles) != len(pictures):
         raise ValueError(f"titles must be one an image: expected {len(pictures)}, got {len(titles)}")
+    titles = None if titles is None else [f"{title}" for title in titles]  # a label that is a number does as well
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
     side = WIDTH / columns
@@ -48,8 +52,9 @@ def filters(weights: Any, *, columns: int = 8, title: str = "Filters of the firs
 
     All share one scale. With 3 input channels a kernel is a colour picture, each stretched to its own range.
     """
+    whole("columns", columns, least=1)
     kernels = to_array(weights)
-    if kernels.ndim != 4 or kernels.shape[1] not in (1, 3):
+    if kernels.ndim != 4 or not len(kernels) or kernels.shape[1] not in (1, 3):
         raise ValueError(
             f"weights must have the shape (out_channels, 1 or 3, k, k), got {kernels.shape}: only a layer that "
             f"looks at an image can be shown as one; of a deeper layer, show one input channel: weights[:, :1]"
@@ -87,7 +92,13 @@ def feature_maps(image: Any, maps: Mapping[str, Any], *, columns: int = 8, title
     image: (H, W), (1, H, W) or (3, H, W). maps: by the stage's name, (C, H, W) each; a stage's maps share one scale,
     black is its smallest value.
     """
+    whole("columns", columns, least=1)
+    picture = to_array(image)
+    if picture.ndim not in (2, 3) or (picture.ndim == 3 and len(picture) not in (1, 3)):
+        raise ValueError(f"image must have the shape (H, W), (1, H, W) or (3, H, W), got {picture.shape}")
     stages = {name: to_array(values) for name, values in maps.items()}
+    if not stages:
+        raise ValueError("maps must hold the maps of at least one stage, got none")
     for name, values in stages.items():
         if values.ndim != 3 or not len(values):
             raise ValueError(f"{name}: its maps must have the shape (C, H, W), of one image, got {values.shape}")
@@ -98,15 +109,16 @@ def feature_maps(image: Any, maps: Mapping[str, Any], *, columns: int = 8, title
     cell = top.subplots(1, 1)
     cell.set_axis_off()
     cell.set_anchor("W")
-    _show(cell, _picture(to_array(image)))
+    _show(cell, _picture(picture))
     for part, (name, values) in zip(parts, stages.items(), strict=True):
         number, height, width = values.shape
+        low, high = float(values.min()), float(values.max())
         part.suptitle(f"{name}: {number} maps of {height}×{width}", x=0.005, ha="left", size=12)
         cells = part.subplots(counts[name], columns, squeeze=False).flat
         for i, cell in enumerate(cells):
             cell.set_axis_off()
             if i < number:
-                cell.imshow(values[i], cmap="gray", vmin=float(values.min()), vmax=float(values.max()) or 1.0)
+                cell.imshow(values[i], cmap="gray", vmin=low, vmax=high if high > low else low + 1)
     figure.title = title
     sizes = [f"{len(v)} maps of {v.shape[1]}×{v.shape[2]} in {name}" for name, v in stages.items()]
     figure.alt = f"An image, and below it what the network makes of it: {listed(sizes)}."
@@ -126,19 +138,23 @@ def confusion(
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     worst = most_confused(counts, 3)
 
-    figure = LessonFigure(6.6 + 2.7 * (images is not None), 6.2)
+    pictures = None if images is None else _batch(images)
+    if pictures is not None and len(pictures) != len(truth):
+        raise ValueError(f"images must be one a label: expected {len(truth)}, got {len(pictures)}")
+    has_gallery = pictures is not None and worst
+    figure = LessonFigure(9.3 if has_gallery else 6.6, 6.2)
     part = figure
-    if images is not None:
+    if has_gallery:
         part, gallery = figure.subfigures(1, 2, width_ratios=[6.6, 2.7])
-        _gallery(gallery, worst, truth, guess, classes, images)
+        _gallery(gallery, worst, truth, guess, classes, pictures)
     axes = part.add_subplot()
-    axes.imshow(np.where(np.eye(len(classes), dtype=bool), np.nan, shares), cmap="Oranges", vmin=0, vmax=35)
-    hits = np.where(np.eye(len(classes), dtype=bool), shares, np.nan)
-    axes.imshow(hits, cmap="Blues", vmin=30, vmax=130)
+    right = np.eye(len(classes), dtype=bool)
+    misses = axes.imshow(np.where(right, np.nan, shares), cmap="Oranges", vmin=0, vmax=35)
+    hits = axes.imshow(np.where(right, shares, np.nan), cmap="Blues", vmin=30, vmax=130)
     for (row, column), share in np.ndenumerate(shares):
         if counts[row, column]:
             words = f"{share:.0f}" if share >= 0.5 else "·"
-            colour = "white" if row != column and share > 20 else COLOURS["ink"]
+            colour = text_on((hits if row == column else misses).to_rgba(share)[:3])
             axes.text(column, row, words, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(classes)), classes)
@@ -147,13 +163,11 @@ def confusion(
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    headline(axes, title, "of every 100 images of a row's class, how many it takes for what")
+    headline(axes, title, "of every 100 images of a row’s class,\nhow many it takes for what")
 
     figure.title = title
-    right = np.trace(counts) / max(counts.sum(), 1)
-    figure.alt = f"{right:.1%} are right. " + " ".join(
-        f"{classes[i]} is taken for {classes[j]} in {shares[i, j]:.0f} of 100." for i, j in worst
-    )
+    sentences = [f"{classes[i]} is taken for {classes[j]} in {shares[i, j]:.0f} of 100." for i, j in worst]
+    figure.alt = " ".join([f"{np.trace(counts) / counts.sum():.1%} are right.", *sentences])
     return figure
 
 
@@ -178,16 +192,19 @@ def most_confused(counts: np.ndarray, number: int) -> list[tuple[int, int]]:
     return [(i, j) for i, j in (divmod(int(place), len(counts)) for place in order) if wrong[i, j]]
 
 
-def _gallery(part: Any, pairs: Sequence, truth: np.ndarray, guess: np.ndarray, classes: Sequence[str], images: Any):
+def _gallery(
+    part: SubFigure,
+    pairs: Sequence[tuple[int, int]],
+    truth: np.ndarray,
+    guess: np.ndarray,
+    classes: Sequence[str],
+    pictures: np.ndarray,
+) -> None:
     """Pictures of the confusions, up to six of each."""
-    pictures = _batch(images)
-    if len(pictures) != len(truth):
-        raise ValueError(f"images must be one a label: expected {len(truth)}, got {len(pictures)}")
-    if not pairs:
-        return
     for strip, (i, j) in zip(part.subfigures(len(pairs), 1, squeeze=False).flat, pairs, strict=True):
         examples = np.flatnonzero((truth == i) & (guess == j))
-        strip.suptitle(f"{classes[i]}, taken for\n{classes[j]}: {len(examples)} times", x=0.02, ha="left", size=12)
+        times = f"{len(examples)} time{'s' * (len(examples) > 1)}"
+        strip.suptitle(f"{classes[i]}, taken for\n{classes[j]}: {times}", x=0.02, ha="left", size=12)
         for cell, example in zip(strip.subplots(2, 3).flat, [*examples[:6], *[None] * 6], strict=False):
             cell.set_axis_off()
             if example is not None:

@@ -81,9 +81,27 @@ def headline(axes: Axes, title: str, subtitle: str | None = None, *, colour: str
         )
 
 
-def darker(colour: str, share: float = 0.25) -> str:
-    """`colour` with a share of black: text needs more contrast than a line does."""
-    return to_hex([(1 - share) * part for part in to_rgb(colour)])
+def contrast(one: Any, other: Any) -> float:
+    """Of two colours, from 1 to 21, by WCAG 2. Text needs 4.5."""
+
+    def luminance(colour: Any) -> float:
+        parts = np.array(to_rgb(colour))
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def readable(colour: str) -> str:
+    """`colour` with as much black as text on white needs: a line does with less contrast."""
+    shades = (to_hex([(1 - share) * part for part in to_rgb(colour)]) for share in np.linspace(0, 1, 21))
+    return next(shade for shade in shades if contrast(shade, "white") >= 4.5)
+
+
+def text_on(background: Any) -> str:
+    """The colour of text on `background`: ink if that can be read, else white, else black, which then always can."""
+    return next(c for c in (COLOURS["ink"], "white", "black") if contrast(c, background) >= 4.5)
 
 
 def text_size(text: Text) -> tuple[float, float]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
-from utils.plots.labels import Placement, place_labels, samples
-from utils.plots.style import COLOURS, LessonFigure, darker, headline, style, text_size
+from utils.plots.labels import Placement, boxes_round, place_labels, samples
+from utils.plots.style import COLOURS, LessonFigure, headline, readable, style, text_size
 from utils.results import Point, pareto_front
 
 # Families differ by marker and by colour; what isn't one of the three is a diamond.
@@ -20,9 +23,13 @@ LOOKS = {
     "VGG": ("o", COLOURS["convolution"]),
 }
 OTHER = ("D", COLOURS["ink"])
+TIPS = {"D": math.sqrt(2)}  # how much further than a square's sides a marker reaches
 YOURS = ("*", COLOURS["yours"])
 SMALLEST, LARGEST = 55.0, 420.0  # a marker's area, in square points
-TICKS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + n / 5 for n in range(45)))  # × powers of ten
+TICKS = (  # × powers of ten
+    (1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + n / 5 for n in range(45)),
+    tuple(1 + n / 20 for n in range(180)),
+)  # fmt: skip
 MOST = 40  # points that can be told apart
 
 
@@ -38,29 +45,31 @@ def throughput_accuracy(
 
     points: yours. A marker's shape is the family, its area the parameters (within limits); a thin line spans the
     seeds. The dashed line is their Pareto front. reference: drawn behind them in grey. A point far below all others
-    (by Tukey's rule) stands at the lower edge, with its value. accuracy: of what.
+    (by Tukey's rule) stands at the lower edge, with its value. accuracy: of what. The points' order is of no account.
 
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
     different conditions, and for sample runs beside full ones.
     """
     points, reference = list(points), list(reference)
     _check(points, reference)
+    points, reference = sorted(points, key=_order), sorted(reference, key=_order)
+    everyone = [*points, *reference]
     figure = LessonFigure(height=5.8)
     axes = figure.add_subplot()
-    _limit(axes, [*points, *reference])
-    _draw_reference(axes, reference)
+    _limit(axes, everyone)
+    _draw_reference(axes, reference, everyone)
     front = pareto_front(points)
     axes.plot(
-        [p.images_per_s for p in front], [100 * p.accuracy for p in front],
+        *_places(axes, front).T,
         color=COLOURS["ink"], linewidth=1.3, dashes=(4, 3), zorder=2, label="Pareto front",
     )  # fmt: skip
-    for point in points:
-        _draw(axes, point, _area(point, points))
+    for point in sorted(points, key=lambda p: -p.parameters):  # the small ones on top
+        _draw(axes, point, _area(point, everyone))
     axes.set_xlabel(f"images/s in inference  ({points[0].measured_on or 'this device'})")
     axes.set_ylabel(f"{accuracy}, %")
     headline(axes, title, "\n".join(_notes(points, front, reference)))
     named = points + [p for p in reference if p.label not in {own.label for own in points}]
-    _write_labels(figure, axes, named, points, reference, front)
+    _write_labels(figure, axes, named, points, reference)
 
     figure.title = title
     figure.alt = _in_words(points, front, accuracy)
@@ -68,6 +77,10 @@ def throughput_accuracy(
 
 
 # --- what is drawn --------------------------------------------------------------------------------------------------
+
+
+def _order(point: Point) -> tuple[float, float, str, int]:
+    return point.images_per_s, point.accuracy, point.label, point.parameters
 
 
 def _look(point: Point) -> tuple[str, str]:
@@ -88,37 +101,49 @@ def _height(axes: Axes, point: Point) -> float:
 
 
 def _is_below(axes: Axes, point: Point) -> bool:
-    return 100 * point.accuracy < axes.get_ylim()[0]
+    return 100 * point.accuracy < _height(axes, point)
+
+
+def _places(axes: Axes, points: Sequence[Point]) -> np.ndarray:
+    """(N, 2): where the points stand."""
+    return np.array([(p.images_per_s, _height(axes, p)) for p in points]).reshape(-1, 2)
+
+
+def _has_interval(point: Point) -> bool:
+    return point.accuracy_low is not None and point.accuracy_high is not None
 
 
 def _draw(axes: Axes, point: Point, area: float) -> None:
     marker, colour = _look(point)
-    if point.accuracy_low is not None and point.accuracy_high is not None:
-        axes.vlines(
-            point.images_per_s, 100 * point.accuracy_low, 100 * point.accuracy_high,
-            color=colour, linewidth=1.6, zorder=3,
-        )  # fmt: skip
+    _draw_interval(axes, point, color=colour, linewidth=1.6, zorder=3)
     axes.scatter(
         [point.images_per_s], [_height(axes, point)], s=area, marker=marker, color=colour, edgecolor="white",
         linewidth=1.2, zorder=5 if point.yours else 4, gid=point.label,
     )  # fmt: skip
 
 
-def _draw_reference(axes: Axes, reference: Sequence[Point]) -> None:
-    for point in reference:
+def _draw_interval(axes: Axes, point: Point, **look: Any) -> None:
+    if _has_interval(point):
+        axes.vlines(point.images_per_s, 100 * point.accuracy_low, 100 * point.accuracy_high, **look)
+
+
+def _draw_reference(axes: Axes, reference: Sequence[Point], everyone: Sequence[Point]) -> None:
+    for point in sorted(reference, key=lambda p: -p.parameters):
+        _draw_interval(axes, point, color=COLOURS["grey"], linewidth=1.3, zorder=1.4)
         axes.scatter(
-            [point.images_per_s], [_height(axes, point)], s=_area(point, reference), marker=_look(point)[0],
+            [point.images_per_s], [_height(axes, point)], s=_area(point, everyone), marker=_look(point)[0],
             facecolor="white", edgecolor=COLOURS["grey"], linewidth=1.3, zorder=1.5, gid=f"reference: {point.label}",
         )  # fmt: skip
     if front := pareto_front(reference):
         axes.plot(
-            [p.images_per_s for p in front], [100 * p.accuracy for p in front],
+            *_places(axes, front).T,
             color=COLOURS["grey"], linewidth=1, dashes=(2, 3), zorder=1, label="reference front",
         )  # fmt: skip
 
 
 def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[Point]) -> list[str]:
-    line = "On the dashed line, nothing is both faster and better. " if len(front) > 1 else ""
+    has_line = len({(point.images_per_s, point.accuracy) for point in front}) > 1
+    line = "On the dashed line, nothing is both faster and better. " if has_line else ""
     notes = [line + "A marker’s area shows its parameters."]
     if points[0].is_sample:
         notes.append("Trained on the small sample of the images: compare it with other sample runs alone.")
@@ -178,49 +203,45 @@ def _write_labels(
     named: Sequence[Point],
     points: Sequence[Point],
     reference: Sequence[Point],
-    front: Sequence[Point],
 ) -> None:
     """Lay the figure out for good, find a free place for each label, and write it there."""
     figure.draw_without_rendering()  # lays it out
     figure.set_layout_engine("none")  # and it stays so: labels are placed on pixels
-    to_pixels = axes.transData.transform
+    to_pixels, everyone = axes.transData.transform, [*points, *reference]
 
     def spots(of: Sequence[Point]) -> np.ndarray:
-        return to_pixels([(p.images_per_s, _height(axes, p)) for p in of]) if of else np.empty((0, 2))
+        return to_pixels(_places(axes, of))
 
-    def radii(of: Sequence[Point], among: Sequence[Point]) -> np.ndarray:
-        return np.array([math.sqrt(_area(p, among)) / 2 * figure.dpi / 72 + 1 for p in of])
+    def radii(of: Sequence[Point]) -> np.ndarray:
+        reach = [math.sqrt(_area(p, everyone)) / 2 * TIPS.get(_look(p)[0], 1) for p in of]
+        return np.array(reach) * figure.dpi / 72 + 1
 
-    own = radii(named[: len(points)], points)
-    others = radii(named[len(points) :], reference)
     texts = [_text(axes, point, point in points) for point in named]
     sizes = np.array([text_size(text) for text in texts]) * figure.dpi
-    hollow = np.column_stack([spots(reference), radii(reference, reference)]).reshape(-1, 3)
-    obstacles = [(x - r, y - r, x + r, y + r) for x, y, r in hollow]
-    for point in points:
-        if point.accuracy_low is not None and point.accuracy_high is not None:
-            x, low = to_pixels((point.images_per_s, 100 * point.accuracy_low))
-            obstacles.append((x - 1, low, x + 1, to_pixels((point.images_per_s, 100 * point.accuracy_high))[1]))
+    obstacles = [boxes_round(spots(reference), 2 * radii(reference)[:, None])]
+    for point in filter(_has_interval, everyone):
+        low, high = to_pixels([(point.images_per_s, 100 * y) for y in (point.accuracy_low, point.accuracy_high)])
+        obstacles.append(np.array([[low[0] - 1, low[1], high[0] + 1, high[1]]]))
     box = axes.get_window_extent()
-    line = to_pixels([(p.images_per_s, 100 * p.accuracy) for p in front])
+    fronts = [spots(pareto_front(group)) for group in (points, reference)]
     placed = place_labels(
         spots(named),
-        np.concatenate([own, others]),
+        radii(named),
         sizes,
         within=(box.x0, box.y0, figure.bbox.x1, box.y1),
-        obstacles=np.array(obstacles).reshape(-1, 4),
-        lines=samples(line[:-1], line[1:], 40).reshape(-1, 2) if len(line) > 1 else np.empty((0, 2)),
+        obstacles=np.concatenate(obstacles),
+        lines=np.concatenate([samples(front[:-1], front[1:], 40).reshape(-1, 2) for front in fronts]),
     )
-    for text, placement, spot, size in zip(texts, placed, spots(named), sizes, strict=True):
-        _move(axes, text, placement, spot, size, figure.dpi)
+    for text, placement, spot in zip(texts, placed, spots(named), strict=True):
+        _move(axes, text, placement, spot, figure.dpi)
 
 
-def _text(axes: Axes, point: Point, is_own: bool):
+def _text(axes: Axes, point: Point, is_own: bool) -> Annotation:
     """The label's text, for now at its point."""
     words = f"yours: {point.label}" if point.yours else point.label
     if _is_below(axes, point):
         words += f"  ↓ {point.accuracy:.1%}"
-    colour = darker(COLOURS["yours"], 0.1) if point.yours else COLOURS["ink"] if is_own else COLOURS["quiet"]
+    colour = readable(COLOURS["yours"]) if point.yours else COLOURS["ink"] if is_own else COLOURS["quiet"]
     return axes.annotate(
         words, (point.images_per_s, _height(axes, point)), (0, 0), textcoords="offset points", ha="center", va="center",
         color=colour, weight="bold" if point.yours else "normal", zorder=6, gid=f"label: {point.label}",
@@ -228,7 +249,7 @@ def _text(axes: Axes, point: Point, is_own: bool):
     )  # fmt: skip
 
 
-def _move(axes: Axes, text, placement: Placement, spot: np.ndarray, size: np.ndarray, dpi: float) -> None:
+def _move(axes: Axes, text: Annotation, placement: Placement, spot: np.ndarray, dpi: float) -> None:
     """Put the text where it was placed, with its leader line, all in points from its marker."""
     points = 72 / dpi
     text.set_position(((placement.x - spot[0]) * points, (placement.y - spot[1]) * points))
@@ -261,12 +282,14 @@ def _check(points: Sequence[Point], reference: Sequence[Point]) -> None:
     for point in (*points, *reference):
         for name in ("images_per_s", "accuracy", "accuracy_low", "accuracy_high", "parameters"):
             value = getattr(point, name)
-            if value is not None and not math.isfinite(value):
+            if value is None and name in ("accuracy_low", "accuracy_high"):
+                continue
+            if not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(f"{point.label}: {name} must be a number, got {value!r}; measure it again")
+            if name.startswith("accuracy") and not 0 <= value <= 1:
+                raise ValueError(f"{point.label}: {name} must be a share, from 0 to 1, got {value!r}")
         if point.images_per_s <= 0:
             raise ValueError(f"{point.label}: images_per_s must be above 0, got {point.images_per_s!r}")
-        if not 0 <= point.accuracy <= 1:
-            raise ValueError(f"{point.label}: accuracy must be a share, from 0 to 1, got {point.accuracy!r}")
     for group in (points, reference):
         for point in group:
             if point.measured_on != group[0].measured_on:
