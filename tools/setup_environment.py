@@ -48,7 +48,8 @@ def main() -> None:
     if Path(".venv").exists() and not made_with_this_python():
         shutil.rmtree(".venv")
     run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, ".venv")
-    target = ("--quiet", "--python", str(Path(".venv", BIN, f"python{EXE}")))
+    # Compiled once here, on all cores, rather than in the first lesson.
+    target = ("--quiet", "--compile-bytecode", "--python", str(Path(".venv", BIN, f"python{EXE}")))
     if cpu:
         install_cpu_build(uv, target)
     else:

@@ -188,7 +188,7 @@ def _download(member: Any, progress: bool) -> dict[str, torch.Tensor]:
 
     try:
         return member.get_state_dict(progress=progress, check_hash=True)
-    # URLError is an OSError; torch raises a RuntimeError for a wrong hash and for half a file, which an older one left.
+    # No network is an OSError (URLError), a wrong hash a RuntimeError; the others come from half a file in the cache.
     except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         file = folder / Path(member.url).name

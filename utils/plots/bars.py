@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from utils.plots.style import COLOURS, LessonFigure, headline, style
+from utils.plots.style import COLOURS, LessonFigure, counted, headline, style
 
 KINDS = {
     "conv": COLOURS["convolution"],
@@ -43,7 +43,7 @@ def layer_bars(rows: Sequence[tuple[str, str, float]], *, title: str, unit: str)
 
     figure.title = title
     figure.alt = (
-        f"{title}: {total:,.0f} {unit} in {len(rows)} layers. "
+        f"{title}: {total:,.0f} {unit} in {counted(len(rows), 'layer')}. "
         + "; ".join(f"{layer}: {end.replace('  ·  ', ', ')}" for layer, end in zip(layers, ends, strict=True))
         + "."
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from utils.plots.style import COLOURS, CYCLE, LessonFigure, headline, listed, readable, style
+from utils.plots.style import COLOURS, CYCLE, LessonFigure, counted, headline, listed, readable, style
 
 if TYPE_CHECKING:
     from utils.training import History
@@ -111,7 +111,7 @@ def _in_words(name: str, history: History, seen: Sequence[Mapping[str, float]]) 
     if seen:
         accuracies = [f"{epoch['validation_accuracy']:.1%}" for epoch in seen]
         words += f", validation accuracy {listed(accuracies)}"
-    return f"{words}, in {len(history.losses) / history.steps_per_epoch:.3g} epochs."
+    return f"{words}, in {counted(len(history.losses) / history.steps_per_epoch, 'epoch')}."
 
 
 def _check(histories: Mapping[str, History]) -> None:

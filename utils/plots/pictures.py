@@ -12,7 +12,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
 from utils.checks import whole
-from utils.plots.style import COLOURS, WIDTH, LessonFigure, headline, listed, style, text_on, to_array
+from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, headline, listed, style, text_on, to_array
 
 SMALL = 10.5  # points: text under small pictures, where 12 doesn't fit
 
@@ -42,7 +42,7 @@ def image_grid(
                 cell.text(0.5, -0.06, titles[i], transform=cell.transAxes, ha="center", va="top", size=SMALL)
     figure.title = title
     words = f": {', '.join(titles)}" if titles is not None else ""
-    figure.alt = f"{len(pictures)} images{words}."
+    figure.alt = f"{counted(len(pictures), 'image')}{words}."
     return figure
 
 
@@ -81,7 +81,7 @@ def filters(weights: Any, *, columns: int = 8, title: str = "Filters of the firs
         bar.outline.set_visible(False)
     figure.title = title
     scale = f", weights from {kernels.min():.2f} (blue) to {kernels.max():.2f} (red)" if colours == 1 else ""
-    figure.alt = f"{title}: {number} kernels of {height}×{width}{scale}."
+    figure.alt = f"{title}: {counted(number, 'kernel')} of {height}×{width}{scale}."
     return figure
 
 
@@ -113,14 +113,14 @@ def feature_maps(image: Any, maps: Mapping[str, Any], *, columns: int = 8, title
     for part, (name, values) in zip(parts, stages.items(), strict=True):
         number, height, width = values.shape
         low, high = float(values.min()), float(values.max())
-        part.suptitle(f"{name}: {number} maps of {height}×{width}", x=0.005, ha="left", size=12)
+        part.suptitle(f"{name}: {counted(number, 'map')} of {height}×{width}", x=0.005, ha="left", size=12)
         cells = part.subplots(counts[name], columns, squeeze=False).flat
         for i, cell in enumerate(cells):
             cell.set_axis_off()
             if i < number:
                 cell.imshow(values[i], cmap="gray", vmin=low, vmax=high if high > low else low + 1)
     figure.title = title
-    sizes = [f"{len(v)} maps of {v.shape[1]}×{v.shape[2]} in {name}" for name, v in stages.items()]
+    sizes = [f"{counted(len(v), 'map')} of {v.shape[1]}×{v.shape[2]} in {name}" for name, v in stages.items()]
     figure.alt = f"An image, and below it what the network makes of it: {listed(sizes)}."
     return figure
 
@@ -203,7 +203,7 @@ def _gallery(
     """Pictures of the confusions, up to six of each."""
     for strip, (i, j) in zip(part.subfigures(len(pairs), 1, squeeze=False).flat, pairs, strict=True):
         examples = np.flatnonzero((truth == i) & (guess == j))
-        times = f"{len(examples)} time{'s' * (len(examples) > 1)}"
+        times = counted(len(examples), "time")
         strip.suptitle(f"{classes[i]}, taken for\n{classes[j]}: {times}", x=0.02, ha="left", size=12)
         for cell, example in zip(strip.subplots(2, 3).flat, [*examples[:6], *[None] * 6], strict=False):
             cell.set_axis_off()

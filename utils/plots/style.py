@@ -56,19 +56,41 @@ class LessonFigure(Figure):
         FigureCanvasAgg(self)
         self.title = ""
         self.alt = ""
+        self._is_laid_out = False
+
+    def lay_out(self) -> None:
+        """Give everything its place, for good: matplotlib would move it a little each time the figure is drawn."""
+        if not self._is_laid_out:
+            self.draw_without_rendering()
+            self.set_layout_engine("none")
+            self._is_laid_out = True
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """As matplotlib's, in our style: some settings count only when a figure is drawn."""
         with style():
+            self.lay_out()
             super().savefig(fname, **options)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
         """What IPython (7 and later) shows: a PNG, its size on the page, its alternative text."""
+        _outrank_inline_backend()
         png = io.BytesIO()
         self.savefig(png, format="png", dpi=SCREEN_DPI)
         width, height = (round(inches * CSS_DPI) for inches in self.get_size_inches())
         data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": f"<figure: {self.alt}>"}
         return data, {"image/png": {"width": width, "height": height, "alt": self.alt}}
+
+
+def _outrank_inline_backend() -> None:
+    """Once pyplot is used (in Colab: always), matplotlib's inline backend has a formatter for every Figure. IPython
+    prefers it to `_repr_mimebundle_`, and it knows neither style nor size. One for LessonFigure comes before it, and
+    what it gives is nothing: the mime bundle stands."""
+    from IPython import get_ipython
+
+    if shell := get_ipython():
+        for mime, formatter in shell.display_formatter.formatters.items():
+            if mime.startswith("image/") or mime == "application/pdf":
+                formatter.for_type(LessonFigure, lambda figure: None)
 
 
 def headline(axes: Axes, title: str, subtitle: str | None = None, *, colour: str = "quiet") -> None:
@@ -117,6 +139,11 @@ def to_array(values: Any) -> np.ndarray:
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values  # numpy has no bfloat16
     return np.asarray(values)
+
+
+def counted(number: float, noun: str) -> str:
+    """`1 image`, `20 images`, `0.3 epochs`."""
+    return f"{number:,.4g} {noun}{'s' * (number != 1)}"
 
 
 def listed(words: list[str]) -> str:

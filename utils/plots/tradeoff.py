@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from numbers import Real
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from utils.plots.labels import Placement, boxes_round, place_labels, samples
-from utils.plots.style import COLOURS, LessonFigure, headline, readable, style, text_size
+from utils.plots.style import COLOURS, LessonFigure, counted, headline, readable, style, text_size
 from utils.results import Point, pareto_front
 
 # Families differ by marker and by colour; what isn't one of the three is a diamond.
@@ -26,10 +28,8 @@ OTHER = ("D", COLOURS["ink"])
 TIPS = {"D": math.sqrt(2)}  # how much further than a square's sides a marker reaches
 YOURS = ("*", COLOURS["yours"])
 SMALLEST, LARGEST = 55.0, 420.0  # a marker's area, in square points
-TICKS = (  # × powers of ten
-    (1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + n / 5 for n in range(45)),
-    tuple(1 + n / 20 for n in range(180)),
-)  # fmt: skip
+TICKS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))  # × powers of ten; a narrow axis takes equal steps
+CHARACTER = 0.0145  # the width of a digit, as a share of the axis
 MOST = 40  # points that can be told apart
 
 
@@ -65,7 +65,8 @@ def throughput_accuracy(
     )  # fmt: skip
     for point in sorted(points, key=lambda p: -p.parameters):  # the small ones on top
         _draw(axes, point, _area(point, everyone))
-    axes.set_xlabel(f"images/s in inference  ({points[0].measured_on or 'this device'})")
+    where = points[0].measured_on or "this device"
+    axes.set_xlabel("\n".join(wrap(f"images/s in inference  ({where})", 80)))
     axes.set_ylabel(f"{accuracy}, %")
     headline(axes, title, "\n".join(_notes(points, front, reference)))
     named = points + [p for p in reference if p.label not in {own.label for own in points}]
@@ -150,8 +151,8 @@ def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[
     if reference:
         seeds = max(point.seeds for point in reference)
         where = reference[0].measured_on or "another device"
-        notes.append(f"Hollow: the reference, {seeds} seed{'s' * (seeds > 1)} a network, on {where}.")
-    return notes
+        notes.append(f"Hollow: the reference, {counted(seeds, 'seed')} a network, on {where}.")
+    return [line for note in notes for line in wrap(note, 93)]
 
 
 # --- axes -----------------------------------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ def _limit(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xlim(np.exp(speeds.min() - room), np.exp(speeds.max() + room))
     axes.xaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_xlim())))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axes.xaxis.set_major_formatter(lambda value, _: _plain(value))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
     ends = [100 * value for p in points for value in (p.accuracy, p.accuracy_low, p.accuracy_high) if value is not None]
@@ -183,15 +184,27 @@ def lower_fence(values: Sequence[float]) -> float:
     return float(lower - 1.5 * (upper - lower))
 
 
+def _plain(value: float) -> str:
+    return f"{value:,.10g}"
+
+
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from `low` to `high`: the coarsest choice with at least four of them, at most nine."""
+    """Round numbers from `low` to `high`: the coarsest choice of at least three, or else two, that fit side by side."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in TICKS:
-        ticks = [round(step * 10.0**decade, 10) for decade in decades for step in steps]
-        ticks = sorted({tick for tick in ticks if low <= tick <= high})
-        if len(ticks) >= 4:
-            return ticks[:: math.ceil(len(ticks) / 9)]
-    return ticks
+    choices = [[10.0**decade for decade in decades if decade % 3 == 0]]
+    choices += [[step * 10.0**decade for decade in decades for step in steps] for steps in TICKS]
+    top = math.floor(math.log10(high))
+    for step in (digit * 10.0**decade for decade in (top, top - 1, top - 2) for digit in (5, 2, 1)):
+        choices.append([n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)])
+    choices = [[round(tick, 10) for tick in ticks if low <= tick <= high] for ticks in choices]
+    fitting = [ticks for ticks in choices if _fit(ticks, low, high)]
+    return next((ticks for ticks in fitting if len(ticks) >= 3), max(fitting, key=len))
+
+
+def _fit(ticks: Sequence[float], low: float, high: float) -> bool:
+    """Are there at most nine, and do no two labels touch?"""
+    spans = [(math.log(tick / low) / math.log(high / low), len(_plain(tick)) + 1) for tick in ticks]
+    return len(ticks) <= 9 and all(b - a > CHARACTER * (x + y) / 2 for (a, x), (b, y) in pairwise(spans))
 
 
 # --- labels ---------------------------------------------------------------------------------------------------------
@@ -205,8 +218,7 @@ def _write_labels(
     reference: Sequence[Point],
 ) -> None:
     """Lay the figure out for good, find a free place for each label, and write it there."""
-    figure.draw_without_rendering()  # lays it out
-    figure.set_layout_engine("none")  # and it stays so: labels are placed on pixels
+    figure.lay_out()
     to_pixels, everyone = axes.transData.transform, [*points, *reference]
 
     def spots(of: Sequence[Point]) -> np.ndarray:
@@ -268,8 +280,9 @@ def _move(axes: Axes, text: Annotation, placement: Placement, spot: np.ndarray, 
 def _in_words(points: Sequence[Point], front: Sequence[Point], accuracy: str) -> str:
     fastest_first = sorted(points, key=lambda p: p.images_per_s, reverse=True)
     each = "; ".join(f"{p.label} {p.images_per_s:,.0f} images/s, {p.accuracy:.1%}" for p in fastest_first)
+    networks = counted(len(points), "network")
     return (
-        f"{accuracy.capitalize()} against images per second for {len(points)} networks, the fastest first: {each}. "
+        f"{accuracy.capitalize()} against images per second for {networks}, the fastest first: {each}. "
         f"On the Pareto front: {', '.join(p.label for p in front)}."
     )
 
