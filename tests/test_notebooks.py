@@ -2,7 +2,10 @@
 
 import importlib.util
 import itertools
+import os
 import re
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -120,3 +123,19 @@ def test_no_line_of_code_is_cut_off_on_a_projector(lesson):
     for cell in jupytext.read(lesson).cells:
         for line in cell.source.splitlines() if cell.cell_type == "code" else []:
             assert len(line) <= 100, line
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
+def test_utils_is_imported_before_torch(lesson):
+    first = next(cell.source for cell in jupytext.read(lesson).cells if cell.cell_type == "code")
+    assert first.index("from utils") < first.index("import torch"), "utils sets how torch's threads wait"
+
+
+def test_importing_utils_sets_how_threads_wait_but_leaves_what_you_have_set():
+    code = "import os, utils; print(os.environ['OMP_WAIT_POLICY'], os.environ['GOMP_SPINCOUNT'])"
+    clean = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    for yours, expected in (({}, "PASSIVE 3000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE 3000")):
+        run = subprocess.run(
+            [sys.executable, "-c", code], env=clean | yours, capture_output=True, text=True, check=True
+        )
+        assert run.stdout.strip() == expected

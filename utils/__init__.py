@@ -7,10 +7,11 @@ import importlib
 import os
 from types import ModuleType
 
-# Torch's threads wait for each other after every layer. By default they wait by spinning, and if anything else wants a
-# core (a browser, a video call), all of training becomes many times slower. It is read when torch is loaded: so import
-# `utils` first.
+# Torch's threads wait for each other after every layer. By default they wait by spinning, for long; if anything else
+# wants a core then (a browser, a video call), training becomes many times slower. So they spin for a moment, then
+# sleep. Torch reads this when it is loaded: import `utils` first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __version__ = "0.1.0"
 _MODULES = (

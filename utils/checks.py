@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +15,8 @@ def whole(name: str, value: Any, least: int) -> None:
 
 def is_number(value: Any) -> bool:
     """Is it a finite int or float (True and False are not)?"""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_int_or_float = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_int_or_float and abs(value) <= sys.float_info.max  # false for NaN, and for 10**400
 
 
 def share(name: str, value: Any) -> None:

@@ -44,14 +44,17 @@ def boxes_round(centres: np.ndarray, sizes: np.ndarray) -> Boxes:
 
 def overlaps(a: Boxes, b: Boxes) -> np.ndarray:
     """(N, M): the area that each of `a` (N, 4) shares with each of `b` (M, 4)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.prod(np.clip(high - low, 0, None), axis=-1)
+    left, bottom, right, top = a.T[..., None]
+    widths = np.minimum(right, b[:, 2]) - np.maximum(left, b[:, 0])
+    heights = np.minimum(top, b[:, 3]) - np.maximum(bottom, b[:, 1])
+    return np.clip(widths, 0, None) * np.clip(heights, 0, None)
 
 
 def holds(boxes: Boxes, dots: np.ndarray) -> np.ndarray:
     """(N, M) bool: which boxes (N, 4) hold which dots (M, 2)."""
-    return np.all((dots[None] >= boxes[:, None, :2]) & (dots[None] <= boxes[:, None, 2:]), axis=-1)
+    left, bottom, right, top = boxes.T[..., None]
+    x, y = dots.T
+    return (left <= x) & (x <= right) & (bottom <= y) & (y <= top)
 
 
 def samples(starts: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
