@@ -510,10 +510,11 @@ def setup(project, monkeypatch):
 
 def test_the_environment_is_made_once(setup):
     python = os.path.join(".venv", "Scripts" if os.name == "nt" else "bin", "python" + ".exe" * (os.name == "nt"))
+    target = f"--quiet --compile-bytecode --python {python}"
     assert setup.main() == [
         f"/a path/uv venv --quiet --allow-existing --python {sys.executable} .venv",
-        f"/a path/uv pip sync --quiet --python {python} requirements.txt",
-        f"/a path/uv pip install --quiet --python {python} --no-deps --no-build-isolation -e .",
+        f"/a path/uv pip sync {target} requirements.txt",
+        f"/a path/uv pip install {target} --no-deps --no-build-isolation -e .",
     ]
     for _ in range(2):
         assert setup.main() == []
