@@ -1110,24 +1110,38 @@ def test_a_save_that_fails_leaves_no_half_file(tmp_path, monkeypatch, fails):
     assert found == old
 
 
-SAVE = """
+PROCESS = """
 import json, sys
+import utils
+print(*sys.modules)
 from utils import plots
+print(*sys.modules)
 from utils.results import Point
 points = [Point(**values) for values in json.loads(sys.argv[2])]
 plots.save(plots.throughput_accuracy(points), sys.argv[1] + "/curve")
 """
 
 
-def test_another_process_writes_the_same_bytes(tmp_path):
-    points = json.dumps([vars(p) for p in [*EIGHT, YOURS]])
-    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    command = [sys.executable, "-c", SAVE, str(tmp_path / "there"), points]
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": other}) as process:
-        here = plots.save(plots.throughput_accuracy([*EIGHT, YOURS]), tmp_path / "here" / "curve")
-    assert process.returncode == 0
-    for file in here:
-        assert file.read_bytes() == (tmp_path / "there" / file.name).read_bytes()
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    """Another one, which imports, draws and saves: its folder, and the modules it had after each import."""
+    folder = tmp_path_factory.mktemp("process")
+    command = [sys.executable, "-c", PROCESS, str(folder), json.dumps([vars(p) for p in [*EIGHT, YOURS]])]
+    seed = {"PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"}
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | seed, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return folder, [set(line.split()) for line in done.stdout.splitlines()]
+
+
+def test_another_process_writes_the_same_bytes(process, tmp_path):
+    files = plots.save(plots.throughput_accuracy([*EIGHT, YOURS]), tmp_path / "curve")
+    assert [file.read_bytes() for file in files] == [(process[0] / file.name).read_bytes() for file in files]
+
+
+def test_an_import_brings_no_more_than_it_needs(process):
+    after_utils, after_plots = process[1]
+    assert "utils" in after_utils and not {"matplotlib", "torch", "numpy"} & after_utils
+    assert "matplotlib" in after_plots and not {"torch", "matplotlib.pyplot", "IPython", "ipywidgets"} & after_plots
 
 
 def test_a_shown_figure_is_saved_like_a_new_one(tmp_path):
@@ -1135,20 +1149,3 @@ def test_a_shown_figure_is_saved_like_a_new_one(tmp_path):
     shown._repr_mimebundle_()
     one, other = plots.save(shown, tmp_path / "shown"), plots.save(FIGURES["bars"](), tmp_path / "new")
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in other]
-
-
-# --- imports ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("module", "absent"),
-    [
-        ("utils.plots", {"torch", "matplotlib.pyplot", "IPython", "ipywidgets"}),
-        ("utils", {"matplotlib", "torch", "numpy"}),
-    ],
-)
-def test_an_import_brings_no_more_than_it_needs(module, absent):
-    code = f"import sys, {module}; print(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert module in done.stdout.split() and not absent & set(done.stdout.split())
