@@ -1,3 +1,18 @@
-"""Before any test: `utils` sets how torch's threads wait, and must be imported before torch."""
+"""What several test files need. `utils` sets how torch's threads wait, and must be imported before torch."""
 
-import utils  # noqa: F401
+import utils  # noqa: F401, I001
+import pytest
+import torch
+
+from utils import data
+from utils.data import FashionMNIST, Images
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """220 + 20 images to fit, 100 to test on: some of the sample."""
+    contents, source = data._from_sample(lambda line: None)
+    sample = data._assemble(contents, source, torch.device("cpu"), is_sample=True)
+    fitted = sample.all_train.take(240)
+    train, validation = (Images(fitted.pixels[part], fitted.labels[part]) for part in (slice(220), slice(220, None)))
+    return FashionMNIST(train, validation, fitted, sample.test.take(100), "a test", "d" * 64, is_sample=True)

@@ -24,9 +24,8 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from utils import data, device, experiments
+from utils import device, experiments
 from utils.architectures import Architecture, Head, vgg_like
-from utils.data import FashionMNIST, Images
 from utils.experiments import Arm, Experiment, Run, plan, promote, reference, sweep
 from utils.models import build
 from utils.results import ResultsFile, points, table
@@ -42,16 +41,6 @@ TWO = Experiment("two", "Which one?", (Arm(SMALL, SHORT), Arm(LARGE, SHORT)), se
 ONE = replace(TWO, name="one", arms=TWO.arms[:1], seeds=(0,))
 UNENDING = replace(ONE, arms=(Arm(LARGE, ENDLESS), Arm(SMALL, SHORT)))  # its second run is that of ONE
 DIVERGING = Arm(LARGE, replace(SHORT, lr=1e6))
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    """220 + 20 images to fit, 100 to test on: some of the sample."""
-    contents, source = data._from_sample(lambda line: None)
-    sample = data._assemble(contents, source, torch.device("cpu"), is_sample=True)
-    fitted = sample.all_train.take(240)
-    train, validation = (Images(fitted.pixels[part], fitted.labels[part]) for part in (slice(220), slice(220, None)))
-    return FashionMNIST(train, validation, fitted, sample.test.take(100), "a test", "d" * 64, is_sample=True)
 
 
 def measured_quickly(*arguments, **options):
