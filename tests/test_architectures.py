@@ -415,7 +415,7 @@ def test_json_that_does_not_fit_is_refused_with_its_place(text, message):
 GOLDEN = {
     "LeNet (book)": "b52ec0194bd4bccf7bd947f27bada150c3b21e4141416a24477ecfa74e034458",
     "AlexNet": "d5d2135a5d53b830be702cfa6313fd4658d8f77298e084d9bbb0ea8ef0909642",
-    "AlexNet small": "3ac5629a524ae51450d8cdd63d74fed7d534370b81e05b80f6f1034065975985",
+    "AlexNet small": "3318a50e3c743ba1a25be5f7d4738a2bba90acc45ef2b841395cf30e8490f88c",
     "VGG-11 (A-LRN)": "b2235bd73fbfd14ce453356a4dd0ceb70e6830ffd568312c7011d935a892a3b2",
     "VGG-16 (C)": "ce9bf970d94ec09bd36bdc7f8273434f0b8e09153fe342e4c7240c2a20b403ff",
     "VGG-19 (E)": "4f462d9adc1e09cb02f1ddc32beb23806332dbbff35a8b257317930471ec4f2f",
@@ -540,6 +540,7 @@ MIXED = Architecture(
     Head((256,)),
 )
 
+IMAGENET = "3 channels in, 224², 1000 classes"
 LABELS = {
     "VGG-11 (A), 10 classes": (VGG["A"].change(num_classes=10), "VGG"),
     "VGG-11 (A), BN": (VGG["A"].change(norm="batch"), "VGG"),
@@ -559,15 +560,18 @@ LABELS = {
         vgg_like((1, 1), (8, 16), activation="sigmoid", init="default"),
         "VGG",
     ),
-    "VGG (1,1,2,2,2) 8-16-32-64-64 → 512-512, dropout 0.5, 1000 classes": (VGG["A"].scaled(1 / 8), "VGG"),
-    "8+lrn | 16 | 32 32 | 64 64 | 64 64 → 512-512-1000, dropout 0.5, 1000 classes": (VGG["A-LRN"].scaled(1 / 8), "VGG"),
-    "8 8 | 16 16 | 32 32 32k1 | 64 64 64k1 | 64 64 64k1 → 512-512-1000, dropout 0.5, 1000 classes": (
+    f"VGG (1,1,2,2,2) 8-16-32-64-64 → 512-512, dropout 0.5, {IMAGENET}": (VGG["A"].scaled(1 / 8), "VGG"),
+    f"8+lrn | 16 | 32 32 | 64 64 | 64 64 → 512-512-1000, dropout 0.5, {IMAGENET}": (VGG["A-LRN"].scaled(1 / 8), "VGG"),
+    f"8 8 | 16 16 | 32 32 32k1 | 64 64 64k1 | 64 64 64k1 → 512-512-1000, dropout 0.5, {IMAGENET}": (
         VGG["C"].scaled(1 / 8),
         "VGG",
     ),
-    "8g2 8g2 → 10, init default": (Architecture((Block((Conv(8, groups=2),) * 2),), in_channels=2), "other"),
+    "8g2 8g2 → 10, init default, 2 channels in": (
+        Architecture((Block((Conv(8, groups=2),) * 2),), in_channels=2),
+        "other",
+    ),
     "32k5s2 32g2+batch max3s2 | 64p0+tanh avg | 64k1 unpooled → 256-10, init default": (MIXED, "other"),
-    "16k5s2 max3s2 | 48k5 max3s2 | 64 48 48 unpooled → 128-128-10, dropout 0.5 first": (
+    "12k5s2 max3s2 | 32k5 max3s2 | 48 48 48 unpooled → 128-128-10, dropout 0.5 first": (
         ALEXNET_SMALL.scaled(1 / 2),
         "other",
     ),
@@ -587,6 +591,7 @@ def test_the_arms_of_a_sweep_have_labels_of_their_own():
         [vgg_like((2, 2), (8, 16), norm=norm) for norm in ("none", "batch", "lrn")],
         [vgg_like((n, n), (8, 16), kernel_size=k) for n in (1, 2, 3) for k in (3, 5, 7)],
         [ALEXNET_SMALL.change(blocks=(Block((Conv(8),), p),)) for p in (None, Pool(), Pool("avg"), Pool("max", 3, 2))],
+        [vgg_like((1, 1), (8, 16), image_size=size, in_channels=c) for size in (28, 32) for c in (1, 3)],
         [one(Conv(8, 5, padding=p), Conv(8, groups=g)) for p in (0, 2) for g in (1, 2)],
     ):
         assert len({architecture.label for architecture in arms}) == len(arms), [a.label for a in arms]

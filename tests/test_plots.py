@@ -543,6 +543,21 @@ def test_a_marker_is_where_its_data_is_or_says_so(accuracy):
     assert low < place(markers(figure)["x"])[1] < high
 
 
+def test_only_a_point_far_out_counts_as_an_outlier():
+    """Quartiles at 90 and 92 %: the fence stands three quartile distances below, at 84 %."""
+    spread = [point(f"{i}", "VGG", 1000 + 100 * i, 0.88 + 0.01 * i) for i in range(7)]
+    for accuracy, moved in ((0.85, False), (0.7, True)):
+        figure = curve([*spread, point("x", "VGG", 900, accuracy)])
+        assert (place(markers(figure)["x"])[1] != 100 * accuracy) == moved
+
+
+def test_a_label_may_hold_dollars():
+    name = "$x^2$ and $"
+    figure = curve([*EIGHT, point(name, "VGG", 900)])
+    text = labels(figure)[name]
+    assert text.get_text() == name and not text.get_parse_math(), "written as it stands, not as mathematics"
+
+
 def test_four_points_are_too_few_for_an_outlier():
     figure = curve([*EIGHT[1:4], point("LeNet (1998)", "LeNet", 52_000, 0.3)])
     assert place(markers(figure)["LeNet (1998)"]) == (52_000, 30)
@@ -793,6 +808,15 @@ def test_images_stand_in_rows_over_their_titles(images):
     for text, box in written(figure):
         mine = text.axes.images[0].get_window_extent()
         assert box.y1 <= mine.y0 + 1 and mine.x0 < (box.x0 + box.x1) / 2 < mine.x1, "below its image"
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_few_images_are_as_large_as_four(number):
+    figure, four = plots.image_grid(noise(number, 28, 28)), plots.image_grid(noise(4, 28, 28))
+    figure.canvas.draw(), four.canvas.draw()
+    sides = [f.axes[0].images[0].get_window_extent().width for f in (figure, four)]
+    assert sides[0] == pytest.approx(sides[1], rel=0.02)
+    assert sum(bool(axes.images) for axes in figure.axes) == number
 
 
 def test_images_in_colour_and_flat_ones():

@@ -263,7 +263,9 @@ def edit(notebook, change):
 
 def test_a_lesson_is_executed_and_gives_the_same_notebook_each_time(builder, capsys, monkeypatch):
     monkeypatch.setattr(builder, "NotebookClient", builder.usual)
+    monkeypatch.setenv("BIGGER_AND_DEEPER_RESULTS", "mine")
     assert builder.run() == 0
+    assert os.environ["BIGGER_AND_DEEPER_RESULTS"] == "mine"
     first = builder.notebook.read_bytes()
     notebook = nbformat.reads(first.decode(), as_version=4)
     nbformat.validate(notebook)

@@ -81,11 +81,7 @@ def build(lesson: Path) -> None:
         record_timing=False,
     )
     with tempfile.TemporaryDirectory() as fresh:  # nothing is resumed from runs of yours
-        os.environ["BIGGER_AND_DEEPER_RESULTS"] = fresh
-        try:
-            client.execute()
-        finally:
-            del os.environ["BIGGER_AND_DEEPER_RESULTS"]
+        client.execute(env={**os.environ, "BIGGER_AND_DEEPER_RESULTS": fresh})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not is_progress(output)]

@@ -435,9 +435,9 @@ ALEXNET = Architecture(
 # AlexNet's plan for an image of 28 to 32 pixels: a 5×5 with stride 2 stands for the 11×11 with stride 4 on 224 pixels.
 ALEXNET_SMALL = Architecture(
     blocks=(
-        Block((Conv(32, 5, stride=2, padding=2),), Pool("max", 3, 2)),
-        Block((Conv(96, 5),), Pool("max", 3, 2)),
-        Block((Conv(128), Conv(96), Conv(96)), pool=None),
+        Block((Conv(24, 5, stride=2, padding=2),), Pool("max", 3, 2)),
+        Block((Conv(64, 5),), Pool("max", 3, 2)),
+        Block((Conv(96), Conv(96), Conv(96)), pool=None),
     ),
     head=Head(hidden=(256, 256), dropout=0.5, dropout_first=True, pool_size=2),
     init="he",
@@ -514,6 +514,10 @@ PRESETS: tuple[Preset, ...] = (
 )
 
 
+# What a label made from the fields doesn't mention: these fields, but for the blocks and the head.
+PLAIN = Architecture((Block((Conv(1),)),), init="he")
+
+
 # --- labels ---------------------------------------------------------------------------------------------------------
 
 
@@ -524,8 +528,8 @@ def _nearest_preset(architecture: Architecture) -> Preset | None:
     return min(same, key=lambda p: len(_differences(architecture, p.architecture)), default=None)
 
 
-def _differences(architecture: Architecture, preset: Architecture) -> list[str]:
-    """In words, how an architecture differs from a preset with the same blocks and head."""
+def _differences(architecture: Architecture, other: Architecture) -> list[str]:
+    """In words, how an architecture differs from another one, but for the blocks and the head."""
     words = {
         "norm": {"none": "no norm", "batch": "BN", "lrn": "LRN"}.get(architecture.norm),
         "activation": architecture.activation,
@@ -535,7 +539,7 @@ def _differences(architecture: Architecture, preset: Architecture) -> list[str]:
         "image_size": f"{architecture.image_size}²",
         "num_classes": f"{architecture.num_classes} classes",
     }
-    differ = [word for name, word in words.items() if getattr(architecture, name) != getattr(preset, name)]
+    differ = [word for name, word in words.items() if getattr(architecture, name) != getattr(other, name)]
     return [word for word in differ if word != "std None"]
 
 
@@ -604,7 +608,4 @@ def _describe(architecture: Architecture) -> str:
         label += f" → {' '.join(filter(None, (pooling, dense)))}"
     if head.dropout:
         label += f", dropout {head.dropout:g}" + " first" * head.dropout_first
-    plain = Architecture(
-        blocks, head, init="he", in_channels=architecture.in_channels, image_size=architecture.image_size
-    )
-    return ", ".join([label, *_differences(architecture, plain)])
+    return ", ".join([label, *_differences(architecture, PLAIN)])

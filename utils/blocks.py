@@ -43,9 +43,14 @@ def conv_layer(
     (N, in_channels, H, W) → (N, out_channels, H', W') with H' = ⌊(H + 2·padding − kernel_size) / stride⌋ + 1.
     Batch norm stands between convolution and activation (Ioffe & Szegedy, section 3.2); local response
     normalisation after the activation, with AlexNet's n=5, k=2, α=1e-4, β=0.75 (section 3.3 of its paper; torch
-    divides α by n, the paper doesn't).
+    divides α by n, the paper doesn't). Raises ValueError for an even kernel without a padding.
     """
     if padding is None:
+        if kernel_size % 2 == 0:
+            raise ValueError(
+                f"kernel_size must be odd to keep the image's size, got {kernel_size}: take {kernel_size - 1} or "
+                f"{kernel_size + 1}, or say which padding you want"
+            )
         padding = kernel_size // 2
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=padding, groups=groups)
     match norm:

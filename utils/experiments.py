@@ -84,7 +84,7 @@ CURVE = Experiment(
     arms=(
         Arm(LENET_BOOK, Recipe(epochs=2, lr=0.5)),
         Arm(LENET, Recipe(epochs=2, lr=0.05)),
-        Arm(ALEXNET_SMALL, Recipe(epochs=2, lr=0.02)),
+        Arm(ALEXNET_SMALL, Recipe(epochs=2, lr=0.05)),
         Arm(VGG_SMALL["VGG (1,1)"], Recipe(epochs=2, lr=0.1)),
         Arm(VGG_SMALL["VGG (1,1,1)"], Recipe(epochs=2, lr=0.1)),
         Arm(VGG_SMALL["VGG (2,2)"], Recipe(epochs=2, lr=0.05)),

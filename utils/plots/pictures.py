@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from utils.checks import whole
 from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, headline, listed, style, text_on, to_array
 
+LEAST_COLUMNS = 4  # of a grid of images, filled or not: one picture alone is not blown up to the page's width
 SMALL = 10.5  # points: text under small pictures, where 12 doesn't fit
 
 
@@ -30,7 +31,7 @@ def image_grid(
     if titles is not None and len(titles) != len(pictures):
         raise ValueError(f"titles must be one an image: expected {len(pictures)}, got {len(titles)}")
     titles = None if titles is None else [f"{title}" for title in titles]  # a label that is a number does as well
-    columns = min(columns, len(pictures))
+    columns = min(columns, max(len(pictures), LEAST_COLUMNS))
     rows = math.ceil(len(pictures) / columns)
     side = WIDTH / columns
     figure = LessonFigure(height=rows * (0.85 * side + 0.3 * (titles is not None)) + 0.1)

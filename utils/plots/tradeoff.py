@@ -45,7 +45,8 @@ def throughput_accuracy(
 
     points: yours. A marker's shape is the family, its area the parameters (within limits); a thin line spans the
     seeds. The dashed line is their Pareto front. reference: drawn behind them in grey. A point far below all others
-    (by Tukey's rule) stands at the lower edge, with its value. accuracy: of what. The points' order is of no account.
+    (beyond Tukey's outer fence) stands at the lower edge, with its value. accuracy: of what. The points' order is of no
+    account.
 
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
     different conditions, and for sample runs beside full ones.
@@ -177,11 +178,11 @@ def _limit(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def lower_fence(values: Sequence[float]) -> float:
-    """Tukey's: one and a half quartile distances below the lower quartile. Of fewer than five values, none: −inf."""
+    """Tukey's outer one: three quartile distances below the lower quartile. Of fewer than five values, none: −inf."""
     if len(values) < 5:
         return -math.inf
     lower, upper = np.quantile(values, [0.25, 0.75])
-    return float(lower - 1.5 * (upper - lower))
+    return float(lower - 3 * (upper - lower))
 
 
 def _plain(value: float) -> str:
