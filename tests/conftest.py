@@ -1,11 +1,21 @@
 """What several test files need. `utils` sets how torch's threads wait, and must be imported before torch."""
 
 import utils  # noqa: F401, I001
+import signal
+
 import pytest
 import torch
 
 from utils import data
 from utils.data import FashionMNIST, Images
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard():
+    """A shell starts what runs in the background deaf to Ctrl-C; the tests of it would wait for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

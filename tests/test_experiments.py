@@ -489,6 +489,30 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
 @posix
+def test_ctrl_c_waits_while_workers_are_started():
+    """Also if another thread takes the signal: the one that is started before it is blocked can."""
+    begun, heard, reached = threading.Event(), threading.Event(), []
+
+    def press():
+        begun.wait()
+        signal.raise_signal(signal.SIGINT)  # to this thread; Python tells the main one
+        heard.set()
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), experiments._interrupts_held():
+        begun.set()
+        heard.wait()
+        code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        reached.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+    thread.join()
+    assert reached == ["True\n"], "all of it was done, and what was started doesn't hear Ctrl-C"
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@posix
 def test_ctrl_c_while_the_workers_start_ends_them_without_a_word(started, capfd):
     def interrupt(workers):
         for worker in workers:  # a terminal sends it to all at once, as Jupyter does

@@ -342,14 +342,21 @@ def _train_in_processes(
 def _interrupts_held() -> Iterator[None]:
     """Ctrl-C waits, and what is started here never hears it: else each worker, while it still imports, would die of it
     with a traceback of its own."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    if threading.current_thread() is not threading.main_thread():  # only that one hears it
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    heard: list[tuple[Any, ...]] = []  # blocking it isn't enough: another thread of this process may take it
+    handler = signal.signal(signal.SIGINT, lambda *details: heard.append(details))
+    can_block = hasattr(signal, "pthread_sigmask")  # not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if can_block else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if heard and callable(handler):
+            handler(*heard[0])
 
 
 def _failed(future: Future) -> bool:

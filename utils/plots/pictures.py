@@ -63,10 +63,10 @@ def filters(weights: Any, *, columns: int = 8, title: str = "Filters of the firs
     number, colours, height, width = kernels.shape
     columns = min(columns, number)
     rows = math.ceil(number / columns)
-    side = min(1.4, WIDTH / columns)
-    figure = LessonFigure(height=rows * side + 0.9)
+    across = max(columns, math.floor(WIDTH / 1.4))  # room for as many: a few kernels are not blown up
+    figure = LessonFigure(height=0.92 * rows * WIDTH / across + 0.6)
     limit = float(abs(kernels).max()) or 1.0
-    cells = figure.subplots(rows, max(columns, math.floor(WIDTH / 1.4)), squeeze=False)
+    cells = figure.subplots(rows, across, squeeze=False)
     for cell in cells.flat:
         cell.set_axis_off()
     shown = [cell for row in cells for cell in row[:columns]][:number]

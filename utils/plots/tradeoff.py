@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
@@ -44,9 +45,9 @@ def throughput_accuracy(
     """Accuracy against inference throughput, one labelled point a network; up is better, right is faster.
 
     points: yours. A marker's shape is the family, its area the parameters (within limits); a thin line spans the
-    seeds. The dashed line is their Pareto front. reference: drawn behind them in grey. A point far below all others
-    (beyond Tukey's outer fence) stands at the lower edge, with its value. accuracy: of what. The points' order is of no
-    account.
+    seeds. The dashed line is their Pareto front. reference: drawn behind them in grey. A point so far below all
+    others that they would lie flat under the title stands at the lower edge, with its value. accuracy: of what. The
+    points' order is of no account.
 
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
     different conditions, and for sample runs beside full ones.
@@ -173,6 +174,8 @@ def _limit(axes: Axes, points: Sequence[Point]) -> None:
     ends = [100 * value for p in points for value in (p.accuracy, p.accuracy_low, p.accuracy_high) if value is not None]
     fence = lower_fence([100 * p.accuracy for p in points])
     shown = [value for value in ends if value >= fence]
+    if np.ptp(shown) >= np.ptp(ends) / 3:  # the others keep a third of the height: nothing needs to go
+        shown = ends
     room = max(0.10 * (max(shown) - min(shown)), 0.3)
     axes.set_ylim(min(shown) - room, max(shown) + room)
 
@@ -258,7 +261,7 @@ def _text(axes: Axes, point: Point, is_own: bool) -> Annotation:
     return axes.annotate(
         words, (point.images_per_s, _height(axes, point)), (0, 0), textcoords="offset points", ha="center", va="center",
         color=colour, weight="bold" if point.yours else "normal", zorder=6, gid=f"label: {point.label}",
-        annotation_clip=False,
+        annotation_clip=False, path_effects=[withStroke(linewidth=3, foreground="white")],  # no line runs through it
     )  # fmt: skip
 
 
