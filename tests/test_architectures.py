@@ -657,6 +657,14 @@ def test_scaled_keeps_groups_possible():
             assert conv.groups == before.groups and abs(conv.out_channels - before.out_channels * factor) <= 6
 
 
+def test_who_asks_for_a_network_that_is_not_there_is_told_those_that_are():
+    with pytest.raises(KeyError, match=r"there is no '16' here: take one of 'A', 'A-LRN', 'B', 'C', 'D', 'E'"):
+        VGG["16"]
+    with pytest.raises(KeyError, match=r"there is no 3 here: take one of 'VGG \(1,1\)', "):
+        VGG_SMALL[3]
+    assert "16" not in VGG and VGG.get("16") is None
+
+
 # --- the VGG table ----------------------------------------------------------------------------------------------------
 
 CONVS_PER_BLOCK = {

@@ -9,6 +9,7 @@ import platform
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -257,6 +258,7 @@ def driver(tmp_path, monkeypatch):
     commands.mkdir()
     log.write_text("")
     monkeypatch.setenv("PATH", os.pathsep.join((str(commands), "/usr/bin", "/bin")))
+    monkeypatch.setattr(device, "PROJECT", tmp_path)
 
     def set_up(script):
         (commands / "nvidia-smi").write_text(f'#!/bin/sh\necho "$@" >> "{log}"\n{script}\n')
@@ -279,7 +281,7 @@ def test_a_driver_too_old_for_this_torch(driver):
     assert gpu_advice() == (
         f"There is a GPU here (Tesla T4), but torch {torch.__version__} cannot use it: it is built for CUDA 13.0, and "
         f"the driver is 535.104.05.\nEither update the driver (CUDA 13 needs 580 or later), or take a torch for your "
-        f"driver: {INSTALL}   (then restart the kernel)"
+        f"driver, in the project's folder: {INSTALL}   (then restart the kernel)"
     )
     assert calls() == ["--query-gpu=name,driver_version --format=csv,noheader"]
 
@@ -290,8 +292,18 @@ def test_a_torch_for_the_cpu_alone(driver, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     assert gpu_advice() == (
         f"There is a GPU here (Tesla T4), but this torch ({torch.__version__}) is built for the CPU alone.\n"
-        f"To use the GPU: {INSTALL}   (then restart the kernel)"
+        f"To use the GPU, in the project's folder: {INSTALL}   (then restart the kernel)"
     )
+
+
+@posix
+def test_the_advice_names_a_uv_that_can_be_called(driver, tmp_path, monkeypatch):
+    driver(TESLA)
+    (tmp_path / ".uv" / "bin").mkdir(parents=True)
+    assert f": .uv/bin/{INSTALL}" in gpu_advice()
+    gpu_advice.cache_clear()
+    (tmp_path / "commands" / "uv").touch(mode=0o755)
+    assert f": {INSTALL}" in gpu_advice()
 
 
 @posix
@@ -371,7 +383,8 @@ def test_the_advice_stands_under_what_is_run_on(driver, monkeypatch):
 
 
 @posix
-def test_run_as_a_program_it_describes_the_device(driver, capsys):
+def test_run_as_a_program_it_describes_the_device(driver, capsys, monkeypatch):
     driver(TESLA)
+    monkeypatch.setattr(device, "PROJECT", Path(device.__file__).parents[1])
     runpy.run_path(device.__file__, run_name="__main__")
     assert capsys.readouterr().out == f"{describe()}\n"

@@ -158,13 +158,29 @@ def test_the_plan_is_each_arm_with_each_seed(tiny):
         ({"seeds": (0, 1, 0)}, "got one of them twice"),
         ({"arms": (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, Recipe(**vars(SHORT))))}, "got one of them twice"),
         ({"arms": (Arm(SMALL, SHORT), Arm(SMALL, replace(SHORT, dtype="float32")))}, "got one of them twice"),
-        ({"report": "train"}, "must be 'test' or 'validation', got 'train'"),
+        ({"report": "train"}, "report must be one of 'test', 'validation', got 'train'"),
+        ({"arms": (SMALL,)}, r"arms\[0\] must be an Arm, got "),
+        ({"seeds": 3}, "seeds must be a sequence such as a tuple or a list, got 3"),
+        ({"seeds": (0.5,)}, "a seed must be a whole number of at least 0, got 0.5"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_measured(tiny, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         swept(replace(TWO, **change), tiny, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ((SHORT, SHORT), r"^architecture must be an Architecture, such as VGG\['A'\] .* got Recipe\("),
+        ((SMALL, {"lr": 1}), r"^recipe must be a Recipe, such as Recipe\(epochs=2, lr=0\.05\), got {'lr': 1}"),
+    ],
+)
+def test_an_arm_is_a_network_and_a_recipe(arm, message):
+    with pytest.raises(ValueError, match=message):
+        Arm(*arm)
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5])

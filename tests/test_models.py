@@ -683,6 +683,12 @@ def test_conv_layer_gives_the_shape_it_says(kernel, stride, padding):
     assert nn.Sequential(*conv_layer(2, 5, 7))(images(3, 2, 17, 17)).shape == (3, 5, 17, 17)
 
 
+@pytest.mark.parametrize("wrong", ["VGG", PRESETS[0], None])
+def test_only_an_architecture_is_built(wrong):
+    with pytest.raises(ValueError, match=r"^architecture must be an Architecture, such as LENET, .* got "):
+        build(wrong)
+
+
 @pytest.mark.parametrize("make", [lambda: conv_layer(2, 5, 4), lambda: vgg_block(1, 2, 5, kernel_size=4)])
 def test_an_even_kernel_cannot_keep_the_size(make):
     with pytest.raises(ValueError, match=r"kernel_size must be odd .* got 4: take 3 or 5"):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from utils import data, device, training
-from utils.architectures import LENET
+from utils.architectures import LENET, vgg_like
 from utils.data import Images
 from utils.models import build
 from utils.training import (
@@ -828,7 +828,7 @@ def test_a_network_goes_where_the_data_is(where):
 
 @pytest.mark.parametrize("call", [quiet, lambda model, none: train(model, none, PLAIN)], ids=["fit", "train"])
 def test_no_images_to_train_on(call):
-    with pytest.raises(ValueError, match=r"^data must hold at least one image to train on, got none$"):
+    with pytest.raises(ValueError, match=r"^data must hold at least one image, got none$"):
         call(net(), images(0))
 
 
@@ -839,7 +839,7 @@ def test_a_network_without_parameters(optimizer):
 
 
 def test_validation_images_on_another_device():
-    elsewhere = SimpleNamespace(device=torch.device("meta"))
+    elsewhere = images(8).to("meta")
     with pytest.raises(ValueError, match=r"^validation must be where data is, on cpu, got images on meta$"):
         quiet(net(), images(8), validation=elsewhere)
 
@@ -851,8 +851,42 @@ def test_evaluate_in_batches_of_nothing(batch_size):
     assert str(caught.value) == f"batch_size must be a whole number of at least 1, got {batch_size!r}"
 
 
+@pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
+def test_the_whole_data_set_is_not_one_set_of_images(call, tiny):
+    with pytest.raises(
+        ValueError, match=r"^data must be one set of images, such as data\.train .*, got FashionMNIST\("
+    ):
+        call(net(), tiny)
+
+
+@pytest.mark.parametrize("call", [quiet, train])
+def test_a_recipe_that_is_none(call):
+    with pytest.raises(ValueError, match=r"^recipe must be a Recipe, such as Recipe\(epochs=2, lr=0\.05\), got {'epo"):
+        call(net(), images(8), {"epochs": 1})
+
+
+def test_a_built_network_sees_the_size_that_it_was_built_for(tiny):
+    """Its last map is 1×1 at 32 pixels; at 28 nothing would be left to pool."""
+    torch.manual_seed(0)
+    model = build(vgg_like((1,) * 5, (4,) * 5, image_size=32))
+    seen = []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-1]))
+    quiet(model, tiny.train.take(64), replace(PLAIN, epochs=1, batch_size=32), validation=tiny.validation)
+    evaluate(model, tiny.test)
+    assert set(seen) == {32} and len(seen) == 4
+    evaluate(model, tiny.test, image_size=36)
+    assert seen[-1] == 36, "unless another is asked for"
+
+
+@pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
+def test_images_with_other_channels_than_the_network_was_built_for(call):
+    model = build(vgg_like((1,), (4,), in_channels=3))
+    with pytest.raises(ValueError, match=r"built for images of 3 channels, and these have 1: .* with in_channels=1"):
+        call(model, images(8))
+
+
 def test_no_images_to_evaluate_on():
-    with pytest.raises(ValueError, match=r"^data must hold at least one image to evaluate on, got none$"):
+    with pytest.raises(ValueError, match=r"^data must hold at least one image, got none$"):
         evaluate(net(), images(0))
 
 

@@ -473,26 +473,37 @@ def _vgg_c() -> Architecture:
     return architecture
 
 
-# Simonyan & Zisserman, arXiv 1409.1556v6, Table 1. Initialised by He's rule; the paper's own is in lesson 04.
-VGG: dict[str, Architecture] = {
-    "A": _paper_vgg((1, 1, 2, 2, 2)),
-    "A-LRN": _with_conv(_paper_vgg((1, 1, 2, 2, 2)), 0, 0, Conv(64, norm="lrn")),
-    "B": _paper_vgg((2, 2, 2, 2, 2)),
-    "C": _vgg_c(),
-    "D": _paper_vgg((2, 2, 3, 3, 3)),
-    "E": _paper_vgg((2, 2, 4, 4, 4)),
-}
+class Named(dict[str, Architecture]):
+    """Architectures by name; who asks for one that isn't there is told those that are."""
+
+    def __missing__(self, name: object) -> Architecture:
+        raise KeyError(f"there is no {name!r} here: take one of {', '.join(map(repr, self))}")
+
+
+# Simonyan & Zisserman, arXiv 1409.1556v6, Table 1. Initialised by He's rule; the paper drew from N(0, 0.1²) at first.
+VGG = Named(
+    {
+        "A": _paper_vgg((1, 1, 2, 2, 2)),
+        "A-LRN": _with_conv(_paper_vgg((1, 1, 2, 2, 2)), 0, 0, Conv(64, norm="lrn")),
+        "B": _paper_vgg((2, 2, 2, 2, 2)),
+        "C": _vgg_c(),
+        "D": _paper_vgg((2, 2, 3, 3, 3)),
+        "E": _paper_vgg((2, 2, 4, 4, 4)),
+    }
+)
 
 # VGGs for Fashion-MNIST: they train in a minute on two cores.
-VGG_SMALL: dict[str, Architecture] = {
-    "VGG (1,1)": vgg_like((1, 1), (16, 32)),
-    "VGG (1,1,1)": vgg_like((1, 1, 1), (16, 32, 64)),
-    "VGG (2,2)": vgg_like((2, 2), (16, 32)),
-    "VGG (2,2,2) + BN": vgg_like((2, 2, 2), (16, 32, 64), norm="batch"),
-    "VGG-11 ⅛ + BN": vgg_like(
-        (1, 1, 2, 2, 2), (8, 16, 32, 64, 64), head=Head(hidden=(128, 128)), norm="batch", image_size=32
-    ),
-}
+VGG_SMALL = Named(
+    {
+        "VGG (1,1)": vgg_like((1, 1), (16, 32)),
+        "VGG (1,1,1)": vgg_like((1, 1, 1), (16, 32, 64)),
+        "VGG (2,2)": vgg_like((2, 2), (16, 32)),
+        "VGG (2,2,2) + BN": vgg_like((2, 2, 2), (16, 32, 64), norm="batch"),
+        "VGG-11 ⅛ + BN": vgg_like(
+            (1, 1, 2, 2, 2), (8, 16, 32, 64, 64), head=Head(hidden=(128, 128)), norm="batch", image_size=32
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -43,5 +43,16 @@ def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
         raise ValueError(f"{name} must be a sequence such as a tuple or a list, got {value!r}")
     for i, item in enumerate(value):
         if kind is not None and not isinstance(item, kind):
-            raise ValueError(f"{name}[{i}] must be a {kind.__name__}, got {item!r}")
+            raise ValueError(f"{name}[{i}] must be {a(kind)}, got {item!r}")
     return tuple(value)
+
+
+def of_kind(name: str, value: Any, kind: type, example: str) -> None:
+    """ValueError unless `value` is a `kind`; it names an example of one."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {a(kind)}, such as {example}, got {value!r}")
+
+
+def a(kind: type) -> str:
+    """`a Recipe`, `an Architecture`."""
+    return f"a{'n' * (kind.__name__[0] in 'AEIOU')} {kind.__name__}"

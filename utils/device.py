@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+PROJECT = Path(__file__).resolve().parent.parent
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -153,17 +154,19 @@ def gpu_advice() -> str | None:
     gpu, _, driver = found.stdout.strip().splitlines()[0].partition(", ")
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         return f"There is a GPU here ({gpu}), hidden from torch by CUDA_VISIBLE_DEVICES: unset that variable to use it."
-    install = "uv pip install --reinstall --torch-backend=auto torch==2.11.0 torchvision==0.26.0"
+    own = Path(".uv", "Scripts" if os.name == "nt" else "bin", "uv")  # which `make` installs where there is none
+    uv = str(own) if not shutil.which("uv") and (PROJECT / own).parent.exists() else "uv"
+    install = f"{uv} pip install --reinstall --torch-backend=auto torch==2.11.0 torchvision==0.26.0"
     if torch.version.cuda is None:
         return (
             f"There is a GPU here ({gpu}), but this torch ({torch.__version__}) is built for the CPU alone.\n"
-            f"To use the GPU: {install}   (then restart the kernel)"
+            f"To use the GPU, in the project's folder: {install}   (then restart the kernel)"
         )
     return (
         f"There is a GPU here ({gpu}), but torch {torch.__version__} cannot use it: it is built for CUDA "
         f"{torch.version.cuda}, and the driver is {driver}.\n"
-        f"Either update the driver (CUDA 13 needs 580 or later), or take a torch for your driver: {install}   "
-        f"(then restart the kernel)"
+        f"Either update the driver (CUDA 13 needs 580 or later), or take a torch for your driver, in the project's "
+        f"folder: {install}   (then restart the kernel)"
     )
 
 

@@ -27,7 +27,7 @@ import torch.multiprocessing
 from tqdm import tqdm
 
 from utils.architectures import ALEXNET_SMALL, LENET, LENET_BOOK, VGG_SMALL, Architecture
-from utils.checks import whole
+from utils.checks import of_kind, one_of, tuple_of, whole
 from utils.data import FashionMNIST
 from utils.device import cpu_cores, device_name, resolve_dtype, versions
 from utils.models import build
@@ -55,6 +55,10 @@ class Arm:
     architecture: Architecture
     recipe: Recipe
 
+    def __post_init__(self) -> None:
+        of_kind("architecture", self.architecture, Architecture, "VGG['A'] or vgg_like((1, 2), (8, 16))")
+        of_kind("recipe", self.recipe, Recipe, "Recipe(epochs=2, lr=0.05)")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -66,6 +70,14 @@ class Experiment:
     seeds: tuple[int, ...] = (0,)
     report: str = "test"  # "test": trained on all 60,000 images; "validation": on 55,000, for what is chosen
     batch_size: int = 256  # at which inference throughput is measured
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arms", tuple_of("arms", self.arms, Arm))
+        object.__setattr__(self, "seeds", tuple_of("seeds", self.seeds))
+        for seed in self.seeds:
+            whole("a seed", seed, least=0)
+        whole("batch_size", self.batch_size, least=1)
+        one_of("report", self.report, ("test", "validation"))
 
     @property
     def architectures(self) -> tuple[Architecture, ...]:
@@ -120,8 +132,6 @@ def _key(architecture: Architecture, **conditions: Any) -> str:
 
 def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
     """All runs of an experiment on this data and device. Raises ValueError if there is none, or one twice."""
-    if experiment.report not in ("test", "validation"):
-        raise ValueError(f"report must be 'test' or 'validation', got {experiment.report!r}")
     device = data.train.device
     size = len(data.all_train if experiment.report == "test" else data.train)
     runs = [
@@ -152,13 +162,12 @@ def _name(dtype: torch.dtype) -> str:
 def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = ()) -> Record | None:
     """Train and evaluate one network; its record, or None if a callback stopped it (half a run is no result)."""
     seen, held_out = (data.all_train, data.test) if run.report == "test" else (data.train, data.validation)
-    image_size = run.architecture.image_size
     torch.manual_seed(run.seed)
     net = build(run.architecture)
-    history = fit(net, seen, run.recipe, image_size=image_size, seed=run.seed, callbacks=callbacks, progress=False)
+    history = fit(net, seen, run.recipe, seed=run.seed, callbacks=callbacks, progress=False)
     if history.stopped:
         return None
-    result = evaluate(net, held_out, image_size=image_size)
+    result = evaluate(net, held_out)
     if not math.isfinite(result.loss):
         raise TrainingError(
             f"after the last of {history.total_steps} steps the loss on images not seen in training is {result.loss}: "
@@ -214,6 +223,8 @@ def sweep(
     processes (one a core, unless you say otherwise) train side by side; on a GPU one network trains at a time. A run
     that fails (TrainingError) is reported and left out, the rest goes on. ■ or Ctrl-C ends the workers; what is
     finished is kept, and the next call goes on from there.
+
+    In a script of yours (a notebook is fine) call it under `if __name__ == "__main__":`, as the processes import it.
     """
     if workers is not None:
         whole("workers", workers, least=1)

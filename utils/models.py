@@ -14,6 +14,7 @@ from torch import nn
 
 from utils.architectures import ALEXNET, LENET_BOOK, VGG, Architecture
 from utils.blocks import conv_layer, dense_head, pool_layer
+from utils.checks import of_kind
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -23,7 +24,9 @@ def build(architecture: Architecture, *, device: torch.device | str | None = Non
     """The network that `architecture` describes, with fresh weights from torch's global random numbers.
 
     (N, in_channels, image_size, image_size) → (N, num_classes) scores. On device="meta" it has shapes but no weights.
+    Its `input_shape` is one image's (channels, height, width).
     """
+    of_kind("architecture", architecture, Architecture, "LENET, VGG['A'] or vgg_like((1, 2), (8, 16))")
     with torch.device(device) if device is not None else torch.device(torch.get_default_device()):
         head = architecture.head
         net = nn.Sequential(
@@ -44,6 +47,7 @@ def build(architecture: Architecture, *, device: torch.device | str | None = Non
             )
         )
         initialise(net, architecture.init, std=architecture.init_std)
+    net.input_shape = architecture.input_shape
     return net
 
 

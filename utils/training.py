@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.checks import is_number, one_of, share, truth, whole
+from utils.checks import is_number, of_kind, one_of, share, truth, whole
 from utils.device import DTYPES, device_name, resolve_dtype, synchronize
 from utils.progress import progress_bar
 
@@ -104,14 +104,17 @@ class StopTraining(Exception):
 # --- the loop -------------------------------------------------------------------------------------------------------
 
 
-def train(model: nn.Module, data: Data, recipe: Recipe, *, image_size: int = 28, seed: int = 0) -> Iterator[Step]:
+def train(
+    model: nn.Module, data: Data, recipe: Recipe, *, image_size: int | None = None, seed: int = 0
+) -> Iterator[Step]:
     """Get `model` ready, where `data` is, and return the steps of its training: who iterates may watch, pause or stop.
 
     Each epoch sees the images in a new order; a last batch that isn't full is left out. The same seed gives the same
-    order, augmentation and dropout. Raises ValueError if there is nothing to train, or nothing to train on.
+    order, augmentation and dropout. image_size None: what `build` made the model for, or 28 for a model of your own.
+    Raises ValueError if there is nothing to train, nothing to train on, or the images have other channels.
     """
-    if len(data) == 0:
-        raise ValueError("data must hold at least one image to train on, got none")
+    image_size = check_images(model, data, image_size)
+    of_kind("recipe", recipe, Recipe, "Recipe(epochs=2, lr=0.05)")
     torch.manual_seed(seed)  # dropout draws from the device's global generator
     prepare(model, data.device, recipe)
     return _steps(model, data, recipe, make_optimizer(model, recipe), image_size, seed)
@@ -146,6 +149,26 @@ def _steps(
         schedule.step()
         seen += len(index)
         yield Step(number, total, steps_per_epoch, seen, loss.detach())
+
+
+def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
+    """The size at which `model` sees the images. ValueError if `data` isn't images that it can take."""
+    if not hasattr(data, "batch"):
+        raise ValueError(f"data must be one set of images, such as data.train or data.validation, got {data!r}")
+    if len(data) == 0:
+        raise ValueError("data must hold at least one image, got none")
+    shape = getattr(model, "input_shape", None)  # `build` leaves it there: (channels, height, width)
+    if shape is None:
+        return image_size or 28
+    size = image_size or shape[-1]
+    index = torch.zeros(1, dtype=torch.int64, device=data.device)
+    channels = data.batch(index, image_size=size, augment="none", generator=None)[0].shape[1]
+    if channels != shape[0]:
+        raise ValueError(
+            f"the network was built for images of {shape[0]} channels, and these have {channels}: build it from an "
+            f"architecture with in_channels={channels}, such as VGG['A'].change(in_channels={channels})"
+        )
+    return size
 
 
 def count_steps(data: Data, recipe: Recipe) -> tuple[int, int]:
@@ -208,11 +231,13 @@ class Evaluation:
     predictions: Tensor  # (N,) int64, on the CPU
 
 
-def evaluate(model: nn.Module, data: Data, *, image_size: int = 28, batch_size: int = 500) -> Evaluation:
-    """Loss and accuracy of `model` on `data`, in float32, dropout off. The model's mode is put back afterwards."""
+def evaluate(model: nn.Module, data: Data, *, image_size: int | None = None, batch_size: int = 500) -> Evaluation:
+    """Loss and accuracy of `model` on `data`, in float32, dropout off. The model's mode is put back afterwards.
+
+    image_size None: what `build` made the model for, or 28 for a model of your own.
+    """
     whole("batch_size", batch_size, least=1)
-    if len(data) == 0:
-        raise ValueError("data must hold at least one image to evaluate on, got none")
+    image_size = check_images(model, data, image_size)
     was_training = model.training
     model.to(data.device).eval()  # not in inference mode: what is moved in it can't be trained afterwards
     loss = torch.zeros((), device=data.device)
@@ -268,7 +293,7 @@ def fit(
     data: Data,
     recipe: Recipe | None = None,
     *,
-    image_size: int = 28,
+    image_size: int | None = None,
     validation: Data | None = None,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
@@ -276,7 +301,8 @@ def fit(
 ) -> History:
     """Train `model` on `data` to the recipe's end, where the data is, and tell what happened.
 
-    With `validation`, loss and accuracy on it are taken after each epoch. Each callback is called with every step and
+    image_size None: what `build` made the model for, or 28 for a model of your own. With `validation`, loss and
+    accuracy on it are taken after each epoch. Each callback is called with every step and
     may raise `StopTraining`. ■ or Ctrl-C stops too: the model keeps what it has learnt, and the history says so.
     Raises TrainingError if the loss stops being a number.
     """
@@ -289,14 +315,19 @@ class _Fit:
     SHOW_EVERY = 0.5  # seconds: how often the loss is fetched from the device, for the bar and to be checked
 
     def __init__(self, model, data, recipe, image_size, validation, seed, callbacks, progress) -> None:
-        if validation is not None and validation.device != data.device:
-            raise ValueError(f"validation must be where data is, on {data.device}, got images on {validation.device}")
+        check_images(model, data, image_size)
+        if validation is not None:
+            check_images(model, validation, image_size)
+            if validation.device != data.device:
+                raise ValueError(
+                    f"validation must be where data is, on {data.device}, got images on {validation.device}"
+                )
+        self.steps = train(model, data, recipe, image_size=image_size, seed=seed)
         self.model, self.data, self.image_size = model, data, image_size
         self.validation, self.callbacks = validation, callbacks
         per_epoch, total = count_steps(data, recipe)
         dtype = str(resolve_dtype(recipe.dtype, data.device)).removeprefix("torch.")
         self.history = History(asdict(recipe), seed, device_name(data.device), dtype, total, per_epoch)
-        self.steps = train(model, data, recipe, image_size=image_size, seed=seed)
         self.losses = torch.full((total,), float("nan"), device=data.device)
         self.done = self.checked = 0
         self.started: float | None = None  # when the clock was; None: it stands
