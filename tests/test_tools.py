@@ -652,7 +652,8 @@ def test_the_environment_is_made_as_a_program_from_any_folder(project, tmp_path)
     )
     (commands / "uv").chmod(0o755)
     environment = os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C"}
-    tool = [sys.executable, project / "tools" / "setup_environment.py"]
+    # -S: whoever runs it has no packages yet; and a .venv in a folder named with umlauts needs more than the C locale
+    tool = [sys.executable, "-S", project / "tools" / "setup_environment.py"]
     for _ in range(2):
         subprocess.run(tool, cwd=tmp_path, env=environment, check=True, capture_output=True)
     folders, calls = zip(*(line.split("|") for line in log.read_text("utf-8").splitlines()), strict=True)
