@@ -160,6 +160,12 @@ def test_the_plan_is_each_arm_with_each_seed(tiny):
         ({"arms": (Arm(SMALL, SHORT), Arm(SMALL, replace(SHORT, dtype="float32")))}, "got one of them twice"),
         ({"report": "train"}, "report must be one of 'test', 'validation', got 'train'"),
         ({"arms": (SMALL,)}, r"arms\[0\] must be an Arm, got "),
+        (
+            {"arms": (Arm(SMALL.change(in_channels=3), SHORT),)},
+            "in_channels must be 1, as many as the images have, got 3",
+        ),
+        ({"arms": (Arm(SMALL.change(num_classes=9), SHORT),)}, "num_classes must be at least 10, .* got 9"),
+        ({"name": ""}, "name must be a word, the results file's name, got ''"),
         ({"seeds": 3}, "seeds must be a sequence such as a tuple or a list, got 3"),
         ({"seeds": (0.5,)}, "a seed must be a whole number of at least 0, got 0.5"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
@@ -497,7 +503,9 @@ def started(tiny, tmp_path, monkeypatch):
 
 
 def test_a_worker_that_dies_is_an_error_with_advice(started):
-    with pytest.raises(RuntimeError, match=r"most likely because memory ran out(?s:.)*workers=1 it needs the least"):
+    with pytest.raises(
+        RuntimeError, match=r"Most likely memory ran out(?s:.)*workers=1(?s:.)* in a script .* __name__ =="
+    ):
         started(lambda workers: workers[0].kill())
 
 

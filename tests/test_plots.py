@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
@@ -655,6 +656,17 @@ def test_impossible_values_are_refused(field, value, words):
         curve([*EIGHT, replace(point("odd one", accuracy_low=0.88, accuracy_high=0.92), **{field: value})])
 
 
+def test_what_is_no_list_of_points_is_refused():
+    with pytest.raises(ValueError, match=r"points must be a list of Points, got a table: write points\(networks\)"):
+        curve(pd.DataFrame([vars(YOURS)]))
+    with pytest.raises(ValueError, match=r"points\[0\] must be a Point, got 'LeNet'"):
+        curve(["LeNet"])
+    with pytest.raises(ValueError, match="points must be a sequence such as a tuple or a list, got Point"):
+        curve(YOURS)
+    with pytest.raises(ValueError, match="reference must be a sequence such as a tuple or a list, got None"):
+        curve(EIGHT, reference=None)
+
+
 def test_no_points_and_too_many_are_refused():
     with pytest.raises(ValueError, match="at least one network to draw, got none"):
         curve([])
@@ -772,6 +784,8 @@ def test_runs_that_cannot_be_drawn_are_refused():
         plots.learning_curves({str(i): history() for i in range(8)})
     with pytest.raises(ValueError, match="1 to 7 runs to draw, got 0"):
         plots.learning_curves({})
+    with pytest.raises(ValueError, match=r"histories must be a dict of names and histories, .* got a list"):
+        plots.learning_curves([1])
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -829,7 +843,9 @@ def test_images_in_colour_and_flat_ones():
 
 
 def test_images_that_cannot_be_drawn_are_refused():
-    for size in ((0, 8, 8), (8, 8), (2, 2, 8, 8), (1, 2, 3, 8, 8)):
+    with pytest.raises(ValueError, match="images must hold at least one to draw, got none"):
+        plots.image_grid(torch.zeros(0, 1, 8, 8))
+    for size in ((8, 8), (2, 2, 8, 8), (1, 2, 3, 8, 8)):
         with pytest.raises(ValueError, match=rf"images must have the shape .* got {re.escape(str(size))}$"):
             plots.image_grid(torch.zeros(size))
     with pytest.raises(ValueError, match="titles must be one an image: expected 3, got 2"):

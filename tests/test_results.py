@@ -95,7 +95,9 @@ def test_a_torn_line_is_cut_before_the_next(file):
     assert file.path.read_bytes() == filed(file, A, B, C)
 
 
-@pytest.mark.parametrize("broken", [b'{"kind": "ru', b"", b"[1, 2]", b"null", b"7", b"\xff\xfe{}", b"{}{}", b"\0" * 9])
+@pytest.mark.parametrize(
+    "broken", [b'{"kind": "ru', b'{"kind": "run"}', b"{}", b"[1, 2]", b"null", b"7", b"\xff\xfe{}", b"{}{}", b"\0" * 9]
+)
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_broken_line_is_named(file, broken, number):
     lines = filed(file, A, C).split(b"\n")[:2]
@@ -104,6 +106,11 @@ def test_a_broken_line_is_named(file, broken, number):
     with pytest.raises(ValueError, match=rf"results\.jsonl, line {number}: a result must be a JSON object") as error:
         file.read()
     assert "Delete that line" in str(error.value)
+
+
+def test_an_empty_line_is_no_result(file):
+    file.path.write_bytes(filed(file, A, C).replace(b"\n", b"\n\n") + b" \n")
+    assert file.read() == [A, C]
 
 
 def test_a_file_with_windows_line_ends_is_read(file):

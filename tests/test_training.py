@@ -859,6 +859,18 @@ def test_the_whole_data_set_is_not_one_set_of_images(call, tiny):
         call(net(), tiny)
 
 
+@pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
+def test_an_architecture_is_not_a_network_yet(call):
+    with pytest.raises(ValueError, match=r"^model must be a Module, such as build\(LENET\), got Architecture\("):
+        call(LENET, images(8))
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", "0"), ("seed", -1), ("image_size", "32"), ("image_size", 0)])
+def test_a_seed_and_a_size_are_whole_numbers(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least [01], got {value!r}$"):
+        quiet(net(), images(8), **{name: value})
+
+
 @pytest.mark.parametrize("call", [quiet, train])
 def test_a_recipe_that_is_none(call):
     with pytest.raises(ValueError, match=r"^recipe must be a Recipe, such as Recipe\(epochs=2, lr=0\.05\), got {'epo"):

@@ -109,8 +109,8 @@ class Images:
 
         A smaller take with the same seed is the beginning of a larger one, so that "more data" adds and never swaps.
         """
-        if not 1 <= n <= len(self):
-            raise ValueError(f"n must be from 1 to {len(self):,}, the number of images here, got {n!r}")
+        if not isinstance(n, int) or not 1 <= n <= len(self):
+            raise ValueError(f"n must be a whole number from 1 to {len(self):,}, the number of images here, got {n!r}")
         labels = self.labels.cpu()
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
         shuffled = labels[order]

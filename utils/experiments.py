@@ -72,6 +72,8 @@ class Experiment:
     batch_size: int = 256  # at which inference throughput is measured
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"name must be a word, the results file's name, got {self.name!r}")
         object.__setattr__(self, "arms", tuple_of("arms", self.arms, Arm))
         object.__setattr__(self, "seeds", tuple_of("seeds", self.seeds))
         for seed in self.seeds:
@@ -131,7 +133,12 @@ def _key(architecture: Architecture, **conditions: Any) -> str:
 
 
 def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
-    """All runs of an experiment on this data and device. Raises ValueError if there is none, or one twice."""
+    """All runs of an experiment on this data and device.
+
+    Raises ValueError if there is none, or one twice, or a network that doesn't fit the data.
+    """
+    for arm in experiment.arms:
+        _check_fits(arm.architecture, data)
     device = data.train.device
     size = len(data.all_train if experiment.report == "test" else data.train)
     runs = [
@@ -145,6 +152,21 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
     if len({run.key for run in runs}) < len(runs):
         raise ValueError("an experiment's arms and seeds must differ from each other, got one of them twice")
     return runs
+
+
+def _check_fits(architecture: Architecture, data: FashionMNIST) -> None:
+    """ValueError unless the network takes the images and tells their classes apart."""
+    channels, classes = data.train.pixels.shape[1], len(data.classes)
+    if architecture.in_channels != channels:
+        raise ValueError(
+            f"{architecture.label}: in_channels must be {channels}, as many as the images have, got "
+            f"{architecture.in_channels}: take architecture.change(in_channels={channels})"
+        )
+    if architecture.num_classes < classes:
+        raise ValueError(
+            f"{architecture.label}: num_classes must be at least {classes}, as many as the data has, got "
+            f"{architecture.num_classes}: take architecture.change(num_classes={classes})"
+        )
 
 
 def _resolved(recipe: Recipe, device: torch.device) -> Recipe:
@@ -224,7 +246,7 @@ def sweep(
     that fails (TrainingError) is reported and left out, the rest goes on. ■ or Ctrl-C ends the workers; what is
     finished is kept, and the next call goes on from there.
 
-    In a script of yours (a notebook is fine) call it under `if __name__ == "__main__":`, as the processes import it.
+    In a script of yours call it under `if __name__ == "__main__":`, because the processes import the script.
     """
     if workers is not None:
         whole("workers", workers, least=1)
@@ -339,8 +361,9 @@ def _train_in_processes(
             progress.show(shares)
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "A training process died, most likely because memory ran out. The finished runs are kept: close other "
-            "programs, then run this again (with workers=1 it needs the least memory)."
+            "A training process died; the finished runs are kept. Most likely memory ran out: close other programs, "
+            "then run this again (with workers=1 it needs the least). Or, in a script of yours, the call doesn't stand "
+            'under `if __name__ == "__main__":`, where it must, because the processes import the script.'
         ) from error
     finally:
         if pending:  # ended early: what the workers are at is of no use any more, and may take long

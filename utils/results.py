@@ -33,10 +33,14 @@ class ResultsFile:
         *lines, _torn = self.path.read_bytes().split(b"\n")  # behind the last newline: nothing, or a torn line
         records = []
         for number, line in enumerate(lines, start=1):
+            if not line.strip():  # an editor's doing
+                continue
             try:
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError(f"it is a {type(record).__name__}")
+                if missing := {"kind", "key"} - record.keys():
+                    raise ValueError(f"it has no {min(missing)!r}")
             except ValueError as error:
                 raise ValueError(
                     f"{self.path}, line {number}: a result must be a JSON object, got {line[:60]!r} ({error}). Delete "

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.checks import is_number, tuple_of, whole
+from utils.checks import is_number, of_kind, tuple_of, whole
 from utils.device import device_name, resolve_dtype, synchronize, versions
 
 
@@ -54,6 +54,7 @@ def inference_throughput(
 
     Raises ValueError for an argument that makes no sense.
     """
+    of_kind("model", model, nn.Module, "build(LENET)")
     whole("batch_size", batch_size, least=1)
     whole("repeats", repeats, least=1)
     if not is_number(seconds) or seconds < 0:

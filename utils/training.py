@@ -115,6 +115,7 @@ def train(
     """
     image_size = check_images(model, data, image_size)
     of_kind("recipe", recipe, Recipe, "Recipe(epochs=2, lr=0.05)")
+    whole("seed", seed, least=0)
     torch.manual_seed(seed)  # dropout draws from the device's global generator
     prepare(model, data.device, recipe)
     return _steps(model, data, recipe, make_optimizer(model, recipe), image_size, seed)
@@ -152,7 +153,10 @@ def _steps(
 
 
 def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
-    """The size at which `model` sees the images. ValueError if `data` isn't images that it can take."""
+    """The size at which `model` sees the images. ValueError if it isn't one, or `data` isn't images that it takes."""
+    of_kind("model", model, nn.Module, "build(LENET)")
+    if image_size is not None:
+        whole("image_size", image_size, least=1)
     if not hasattr(data, "batch"):
         raise ValueError(f"data must be one set of images, such as data.train or data.validation, got {data!r}")
     if len(data) == 0:

@@ -115,6 +115,9 @@ def _in_words(name: str, history: History, seen: Sequence[Mapping[str, float]]) 
 
 
 def _check(histories: Mapping[str, History]) -> None:
+    if not isinstance(histories, Mapping):
+        kind = type(histories).__name__
+        raise ValueError(f'histories must be a dict of names and histories, {{"LeNet": history}}, got a {kind}')
     if not 1 <= len(histories) <= len(CYCLE):
         raise ValueError(f"histories must hold 1 to {len(CYCLE)} runs to draw, got {len(histories)}")
     for name, history in histories.items():

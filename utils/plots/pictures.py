@@ -214,7 +214,9 @@ def _gallery(
 
 def _batch(images: Any) -> np.ndarray:
     array = to_array(images)
-    if array.ndim not in (3, 4) or not len(array) or (array.ndim == 4 and array.shape[1] not in (1, 3)):
+    if not len(array):
+        raise ValueError("images must hold at least one to draw, got none")
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[1] not in (1, 3)):
         raise ValueError(f"images must have the shape (N, H, W), (N, 1, H, W) or (N, 3, H, W), got {array.shape}")
     return array
 

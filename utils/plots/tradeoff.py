@@ -10,11 +10,13 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from utils.checks import tuple_of
 from utils.plots.labels import Placement, boxes_round, place_labels, samples
 from utils.plots.style import COLOURS, LessonFigure, counted, headline, readable, style, text_size
 from utils.results import Point, pareto_front
@@ -52,7 +54,9 @@ def throughput_accuracy(
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
     different conditions, and for sample runs beside full ones.
     """
-    points, reference = list(points), list(reference)
+    if isinstance(points, pd.DataFrame):
+        raise ValueError("points must be a list of Points, got a table: write points(networks)")
+    points, reference = tuple_of("points", points, Point), tuple_of("reference", reference, Point)
     _check(points, reference)
     points, reference = sorted(points, key=_order), sorted(reference, key=_order)
     everyone = [*points, *reference]
