@@ -658,13 +658,13 @@ def test_impossible_values_are_refused(field, value, words):
 
 def test_what_is_no_list_of_points_is_refused():
     with pytest.raises(ValueError, match=r"points must be a list of Points, got a table: write points\(networks\)"):
-        curve(pd.DataFrame([vars(YOURS)]))
+        plots.throughput_accuracy(pd.DataFrame([vars(YOURS)]))
     with pytest.raises(ValueError, match=r"points\[0\] must be a Point, got 'LeNet'"):
-        curve(["LeNet"])
+        plots.throughput_accuracy(["LeNet"])
     with pytest.raises(ValueError, match="points must be a sequence such as a tuple or a list, got Point"):
-        curve(YOURS)
+        plots.throughput_accuracy(YOURS)
     with pytest.raises(ValueError, match="reference must be a sequence such as a tuple or a list, got None"):
-        curve(EIGHT, reference=None)
+        plots.throughput_accuracy(EIGHT, reference=None)
 
 
 def test_no_points_and_too_many_are_refused():
