@@ -114,7 +114,7 @@ def test_the_lesson_is_of_a_length_to_read(lesson):
 def test_every_cell_that_trains_is_checked_by_the_next(lesson):
     cells = [cell for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
     for cell, following in itertools.pairwise(cells):
-        if re.search(r"\bfit\(", cell.source) and "def " not in cell.source:
+        if re.search(r"\b(fit|sweep)\(", cell.source) and "def " not in cell.source:
             assert "check" in following.metadata.get("tags", []), cell.source[:80]
 
 
