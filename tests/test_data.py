@@ -542,7 +542,7 @@ def test_a_cache_that_cannot_be_written_is_reported(tiny, tmp_path, monkeypatch)
     (tmp_path / "file").write_text("in the way")
     lines = []
     assert len(load_fashion_mnist(tmp_path / "file", report=lines.append).test) == 40
-    assert any("cannot be written (" in line and "fetched again" in line for line in lines)
+    assert any("cannot be written (" in line and "nothing is kept for the next time" in line for line in lines)
     assert lines[-1].endswith("images from apt-get download dataset-fashion-mnist")
 
 

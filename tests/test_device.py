@@ -9,6 +9,7 @@ import platform
 import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from utils import device
-from utils.device import cpu_cores, describe, device_name, fastest_dtype, gpu_advice, pick_device, resolve_dtype
+from utils.device import describe, device_name, fastest_dtype, gpu_advice, pick_device, resolve_dtype
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 posix = pytest.mark.skipif(os.name != "posix", reason="the command in nvidia-smi's place is a shell script")
@@ -50,16 +51,6 @@ def sees(monkeypatch, *, cuda=False, mps=False, built_for="13.0"):
 def test_the_fastest_device_is_picked(monkeypatch, seen, picked):
     sees(monkeypatch, **seen)
     assert pick_device() == torch.device(picked)
-
-
-def test_the_cores_are_those_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 3, 5}, raising=False)
-    assert cpu_cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
-    assert cpu_cores() == 64
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert cpu_cores() == 1
 
 
 @pytest.mark.parametrize(("cores", "said"), [(1, "1 core"), (2, "2 cores"), (16, "16 cores")])
@@ -244,7 +235,10 @@ def test_this_gpu_is_measured():
 
 # --- advice -----------------------------------------------------------------------------------------------------------
 
-INSTALL = "uv pip install --reinstall --torch-backend=auto torch==2.11.0 torchvision==0.26.0"
+# Another build of the versions that are installed.
+INSTALL = "uv pip install --reinstall --torch-backend=auto torch=={} torchvision=={}".format(
+    *(version(name).split("+")[0] for name in ("torch", "torchvision"))
+)
 TESLA = "echo 'Tesla T4, 535.104.05'"
 
 

@@ -113,15 +113,15 @@ def is_gone(process):
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
-RUN = Run(SMALL, SHORT, 0, "test", "d" * 64, 240, "a CPU, 2 cores", {"python": "3.11.7", "torch": "2.11.0"})
+RUN = Run(SMALL, SHORT, 0, "test", "d" * 64, 240, "float32", "a CPU, 2 cores", {"python": "3.11.7", "torch": "2.11.0"})
 OTHER_RECIPE = {
     "epochs": 2, "batch_size": 33, "optimizer": "adamw", "lr": 0.2, "momentum": 0.8, "weight_decay": 0.0,
     "schedule": "cosine", "augment": "flip", "label_smoothing": 0.1, "dtype": "bfloat16", "channels_last": False,
     "compile": True,
 }  # fmt: skip
 OTHER_RUN = {
-    "architecture": LARGE, "seed": 1, "report": "validation", "data_digest": "e" * 64, "data_size": 220,
-    "device": "a CPU, 4 cores", "versions": {"python": "3.11.7", "torch": "2.11.1"},
+    "architecture": LARGE, "seed": 1, "evaluate_on": "validation", "data_digest": "e" * 64, "data_size": 220,
+    "dtype": "bfloat16", "device": "a CPU, 4 cores", "versions": {"python": "3.11.7", "torch": "2.11.1"},
 }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_a_runs_key_changes_with_every_field():
     others = [replace(RUN, **{name: value}) for name, value in OTHER_RUN.items()]
     others += [replace(RUN, recipe=replace(SHORT, **{name: value})) for name, value in OTHER_RECIPE.items()]
     keys = [run.key for run in (RUN, *others)]
-    assert len(set(keys)) == len(keys) == 1 + 7 + 12
+    assert len(set(keys)) == len(keys) == 1 + 8 + 12
 
 
 def test_a_runs_key_is_the_same_for_an_equal_run():
@@ -144,10 +144,10 @@ def test_the_plan_is_each_arm_with_each_seed(tiny):
     runs = plan(TWO, tiny)
     assert [(run.architecture, run.seed) for run in runs] == [(SMALL, 0), (LARGE, 0), (SMALL, 1), (LARGE, 1)]
     for run in runs:
-        assert (run.data_digest, run.data_size, run.report) == (tiny.digest, 240, "test")
+        assert (run.data_digest, run.data_size, run.evaluate_on) == (tiny.digest, 240, "test")
         assert run.recipe == replace(SHORT, dtype="float32"), "never 'auto': it is another dtype on another device"
         assert run.device == device.device_name("cpu") and run.versions == device.versions()
-    assert {run.data_size for run in plan(replace(TWO, report="validation"), tiny)} == {220}
+    assert {run.data_size for run in plan(replace(TWO, evaluate_on="validation"), tiny)} == {220}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_plan_is_each_arm_with_each_seed(tiny):
         ({"seeds": (0, 1, 0)}, "got one of them twice"),
         ({"arms": (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, Recipe(**vars(SHORT))))}, "got one of them twice"),
         ({"arms": (Arm(SMALL, SHORT), Arm(SMALL, replace(SHORT, dtype="float32")))}, "got one of them twice"),
-        ({"report": "train"}, "report must be one of 'test', 'validation', got 'train'"),
+        ({"evaluate_on": "train"}, "evaluate_on must be one of 'test', 'validation', got 'train'"),
         ({"arms": (SMALL,)}, r"arms\[0\] must be an Arm, got "),
         (
             {"arms": (Arm(SMALL.change(in_channels=3), SHORT),)},
@@ -238,7 +238,7 @@ def test_records_are_plain_json_with_their_stamps(tiny, tmp_path):
         assert Architecture.from_dict(record["architecture"]) == run.architecture
         assert record["digest"] == run.architecture.digest and record["label"] == run.architecture.label
         assert Recipe(**record["recipe"]) == run.recipe
-        assert record["is_sample"] is True and record["report"] == "test"
+        assert record["is_sample"] is True and record["evaluate_on"] == "test"
         assert record["data"] == {"digest": tiny.digest, "size": 240}
         time.strptime(record["time"], "%Y-%m-%dT%H:%M:%SZ")
     for record in records[:2]:
@@ -296,9 +296,9 @@ def test_validation_never_touches_the_test_images(tiny, tmp_path):
         def __len__(self):
             raise AssertionError("their number")
 
-    experiment = replace(ONE, report="validation")
+    experiment = replace(ONE, evaluate_on="validation")
     records, _ = swept(experiment, replace(tiny, test=Forbidden(), all_train=Forbidden()), tmp_path)
-    assert records[-1]["data"]["size"] == 220 and records[-1]["report"] == "validation"
+    assert records[-1]["data"]["size"] == 220 and records[-1]["evaluate_on"] == "validation"
     torch.manual_seed(0)
     net = build(SMALL)
     fit(net, tiny.train, SHORT, seed=0, progress=False)

@@ -21,14 +21,15 @@ def throughput(architecture, images_per_s=1000.0, **changes):
     conditions |= changes
     key = json.dumps([architecture.digest, conditions])
     stamp = {"kind": "throughput", "key": key, "label": architecture.label, "digest": architecture.digest}
-    return stamp | {"images_per_s": images_per_s} | conditions
+    return stamp | {"images_per_s": images_per_s, "low": 0.9 * images_per_s, "high": 1.2 * images_per_s} | conditions
 
 
 def run(architecture, accuracy=0.5, seed=0, **changes):
     conditions = {
         "recipe": {"epochs": 2, "lr": 0.1},
-        "report": "test",
+        "evaluate_on": "test",
         "data": {"digest": "d" * 64, "size": 60_000},
+        "dtype": "float32",
         "device": "a CPU",
         "versions": VERSIONS,
     } | {name: value for name, value in changes.items() if name not in ("is_sample", "train_images_per_s")}
@@ -228,7 +229,7 @@ def test_a_row_is_a_networks_mean_over_its_seeds():
     "change",
     [
         {"recipe": {"epochs": 3, "lr": 0.1}},
-        {"report": "validation"},
+        {"evaluate_on": "validation"},
         {"data": {"digest": "e" * 64, "size": 60_000}, "is_sample": True},
         {"data": {"digest": "d" * 64, "size": 55_000}},
         {"device": "another CPU"},

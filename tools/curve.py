@@ -1,7 +1,8 @@
 """The main job without a screen: train the small networks, print their table, write results and plot: `make curve`.
 
-Writes results/local/curve.jsonl (every run, at once), curve.svg and curve.png. Ctrl-C stops it; the next call goes on
-from there. --promote copies the finished records and the plot to results/reference/<device>/.
+Writes results/local/curve.jsonl (every run, at once), curve.svg and curve.png; curve_validation.* with --validation.
+Ctrl-C stops it; the next call goes on from there. --promote copies the finished records and the plot to
+results/reference/<device>/.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from utils import plots
 from utils.data import DataError, load_fashion_mnist
 from utils.device import describe, pick_device
-from utils.experiments import CURVE, local_folder, promote, sweep
+from utils.experiments import CURVE, CURVE_TO_CHOOSE_BY, local_folder, promote, sweep
 from utils.results import in_words, points, table
 
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for each network (default: 1)")
     parser.add_argument("--epochs", type=int, help="default: what each network's recipe says")
     parser.add_argument("--workers", type=int, help="processes that train side by side (default: one a core)")
+    parser.add_argument("--validation", action="store_true", help="on validation images, for whoever chooses by them")
     parser.add_argument("--promote", action="store_true", help="make this the device's committed reference")
     options = parser.parse_args()
     for name in ("seeds", "epochs", "workers"):
@@ -37,7 +39,7 @@ def main() -> int:
     except DataError as error:
         print(error, file=sys.stderr)
         return 1
-    experiment = replace(CURVE, seeds=tuple(range(options.seeds)))
+    experiment = replace(CURVE_TO_CHOOSE_BY if options.validation else CURVE, seeds=tuple(range(options.seeds)))
     if options.epochs is not None:
         experiment = experiment.change(epochs=options.epochs)
     try:

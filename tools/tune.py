@@ -36,7 +36,7 @@ def main() -> None:
         for rate in options.rates
     ]
     question = "Which learning rate suits each network?"
-    experiment = Experiment("tune", question, tuple(arms), tuple(range(options.seeds)), report="validation")
+    experiment = Experiment("tune", question, tuple(arms), tuple(range(options.seeds)), evaluate_on="validation")
     records = sweep(experiment, load_fashion_mnist(device=device))
     runs = [record for record in records if record["kind"] == "run"]
     rows = [{"network": run["label"], "rate": run["recipe"]["lr"], "accuracy": run["accuracy"]} for run in runs]

@@ -1,4 +1,4 @@
-"""Bigger & Deeper: what every notebook imports. Architecture → network → profile, fit, throughput → result → plot.
+"""Bigger & Deeper: what every notebook imports. Architecture → network → fit, throughput → result → plot.
 
 `import utils` costs nothing: each module (`utils.models`, `utils.plots`, …) is loaded when it is first used.
 """
@@ -7,17 +7,23 @@ import importlib
 import os
 from types import ModuleType
 
+from utils.cores import cpu_cores, cpu_quota
+
 # Torch's threads wait for each other after every layer. By default they wait by spinning, for long; if anything else
 # wants a core then (a browser, a video call), training becomes many times slower. So they spin for a moment, then
 # sleep. Torch reads this when it is loaded: import `utils` first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+# Torch starts a thread for each core that it sees, and it doesn't see a container's quota (Binder's has one).
+if cpu_quota() is not None:
+    os.environ.setdefault("OMP_NUM_THREADS", str(cpu_cores()))
 
 __version__ = "0.1.0"
 _MODULES = (
     "architectures",
     "blocks",
     "checks",
+    "cores",
     "data",
     "device",
     "experiments",

@@ -138,8 +138,8 @@ class Architecture:
     norm        "none"; "batch": batch norm between convolution and activation; "lrn": AlexNet's local response
                 normalisation after the activation
     activation  after every convolution and every hidden dense layer
-    init        "default": torch's own; "he": N(0, 2/fan_in), for ReLU; "xavier": Glorot's uniform; "normal":
-                N(0, init_std²). All but the default set biases to 0.
+    init        "default": torch's own; "he": N(0, 2/fan_in), for ReLU (and N(0, 1/fan_in) in the last layer); "xavier":
+                Glorot's uniform; "normal": N(0, init_std²). All but the default set biases to 0.
     """
 
     blocks: tuple[Block, ...]

@@ -43,9 +43,12 @@ def conv_layer(
     (N, in_channels, H, W) → (N, out_channels, H', W') with H' = ⌊(H + 2·padding − kernel_size) / stride⌋ + 1.
     Batch norm stands between convolution and activation (Ioffe & Szegedy, section 3.2); local response
     normalisation after the activation, with AlexNet's n=5, k=2, α=1e-4, β=0.75 (section 3.3 of its paper; torch
-    divides α by n, the paper doesn't). Raises ValueError for an even kernel without a padding.
+    divides α by n, the paper doesn't). Raises ValueError for an even kernel, or a stride above 1,
+    without a padding.
     """
     if padding is None:
+        if stride != 1:
+            raise ValueError(f"padding must be given with a stride of {stride}: no padding would keep the image's size")
         if kernel_size % 2 == 0:
             raise ValueError(
                 f"kernel_size must be odd to keep the image's size, got {kernel_size}: take {kernel_size - 1} or "

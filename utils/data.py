@@ -282,7 +282,10 @@ Found = tuple[dict[str, bytes], str] | None
 def _from_named_folder() -> Found:
     if not (named := os.environ.get("FASHION_MNIST_DIR")):
         return None
-    folder = Path(named).expanduser()
+    try:
+        folder = Path(named).expanduser()
+    except RuntimeError:  # ~name, and there is no such user
+        folder = Path(named)
     raw = next(filter(_present, (folder, folder / "FashionMNIST" / "raw")), folder)
     to_do = (
         f"put the right files there (`sudo apt install {PACKAGE}` puts them into {SYSTEM_FOLDER}),\n"
@@ -415,7 +418,8 @@ def _read_all(folder: Path, to_do: str, files: Mapping[str, tuple[int, str]] = F
     """The four files in `folder`, decompressed and verified; DataError where one is missing or wrong."""
     present = _present(folder)
     if missing := [name for name in files if name not in present]:
-        found = "all but " + ", ".join(missing) if present else "none of them" if folder.exists() else "no such folder"
+        nothing = "none of them" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+        found = "all but " + ", ".join(missing) if present else nothing
         raise DataError(
             f"{folder} does not hold Fashion-MNIST.\n"
             f"  expected: {', '.join(files)}; as they are or as .gz\n"
@@ -453,7 +457,7 @@ def _keep(contents: Mapping[str, bytes], raw: Path, report: Report) -> bool:
             if not (raw / name).exists():
                 _write(raw / name, content)
     except OSError as error:
-        report(f"  {_short(raw)}: cannot be written ({error.strerror or error}), so it will be fetched again next time")
+        report(f"  {_short(raw)}: cannot be written ({error.strerror or error}), so nothing is kept for the next time")
         return False
     return True
 

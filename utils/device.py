@@ -11,11 +11,14 @@ import platform
 import shutil
 import subprocess
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from utils.cores import cpu_cores
 
 PROJECT = Path(__file__).resolve().parent.parent
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -28,13 +31,6 @@ def pick_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
-
-
-def cpu_cores() -> int:
-    """How many cores this process may use (in a container or on a cluster: not all that the machine has)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @functools.cache
@@ -82,6 +78,11 @@ def resolve_dtype(name: str, device: torch.device | str) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, got {name!r}")
     return fastest_dtype(str(torch.device(device))) if name == "auto" else getattr(torch, name)
+
+
+def dtype_name(name: str, device: torch.device | str) -> str:
+    """The same, as a record has it: "float32", "bfloat16" or "float16"."""
+    return str(resolve_dtype(name, device)).removeprefix("torch.")
 
 
 @functools.cache
@@ -156,7 +157,8 @@ def gpu_advice() -> str | None:
         return f"There is a GPU here ({gpu}), hidden from torch by CUDA_VISIBLE_DEVICES: unset that variable to use it."
     own = Path(".uv", "Scripts" if os.name == "nt" else "bin", "uv")  # which `make` installs where there is none
     uv = str(own) if not shutil.which("uv") and (PROJECT / own).parent.exists() else "uv"
-    install = f"{uv} pip install --reinstall --torch-backend=auto torch==2.11.0 torchvision==0.26.0"
+    same = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "torchvision")]  # another build of them
+    install = f"{uv} pip install --reinstall --torch-backend=auto {' '.join(same)}"
     if torch.version.cuda is None:
         return (
             f"There is a GPU here ({gpu}), but this torch ({torch.__version__}) is built for the CPU alone.\n"

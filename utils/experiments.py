@@ -28,8 +28,9 @@ from tqdm import tqdm
 
 from utils.architectures import ALEXNET_SMALL, LENET, LENET_BOOK, VGG_SMALL, Architecture
 from utils.checks import of_kind, one_of, tuple_of, whole
+from utils.cores import cpu_cores
 from utils.data import FashionMNIST
-from utils.device import cpu_cores, device_name, resolve_dtype, versions
+from utils.device import device_name, dtype_name, versions
 from utils.models import build
 from utils.progress import progress_bar
 from utils.results import Point, Record, ResultsFile, points, table
@@ -68,7 +69,7 @@ class Experiment:
     question: str
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...] = (0,)
-    report: str = "test"  # "test": trained on all 60,000 images; "validation": on 55,000, for what is chosen
+    evaluate_on: str = "test"  # "test": trained on all 60,000 images; "validation": on 55,000, for what is chosen
     batch_size: int = 256  # at which inference throughput is measured
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class Experiment:
         for seed in self.seeds:
             whole("a seed", seed, least=0)
         whole("batch_size", self.batch_size, least=1)
-        one_of("report", self.report, ("test", "validation"))
+        one_of("evaluate_on", self.evaluate_on, ("test", "validation"))
 
     @property
     def architectures(self) -> tuple[Architecture, ...]:
@@ -106,18 +107,25 @@ CURVE = Experiment(
         Arm(VGG_SMALL["VGG-11 ⅛ + BN"], Recipe(epochs=2, lr=0.1)),
     ),
 )
+# The same, for whoever chooses one of them.
+CURVE_TO_CHOOSE_BY = replace(CURVE, name="curve_validation", evaluate_on="validation")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: everything that decides its result. The recipe's dtype is resolved, never "auto"."""
+    """One training run: everything that decides its result.
+
+    The recipe's dtype is what it is trained in; `dtype` is what it is used in: evaluated, and its throughput measured.
+    Both are resolved, never "auto".
+    """
 
     architecture: Architecture
     recipe: Recipe
     seed: int
-    report: str
+    evaluate_on: str
     data_digest: str
     data_size: int
+    dtype: str
     device: str
     versions: dict[str, str]
 
@@ -140,10 +148,10 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
     for arm in experiment.arms:
         _check_fits(arm.architecture, data)
     device = data.train.device
-    size = len(data.all_train if experiment.report == "test" else data.train)
+    size = len(data.all_train if experiment.evaluate_on == "test" else data.train)
     runs = [
-        Run(arm.architecture, _resolved(arm.recipe, device), seed, experiment.report, data.digest, size,
-            device_name(device), versions())
+        Run(arm.architecture, _resolved(arm.recipe, device), seed, experiment.evaluate_on, data.digest, size,
+            dtype_name("auto", device), device_name(device), versions())
         for seed in experiment.seeds
         for arm in experiment.arms
     ]  # fmt: skip
@@ -171,11 +179,7 @@ def _check_fits(architecture: Architecture, data: FashionMNIST) -> None:
 
 def _resolved(recipe: Recipe, device: torch.device) -> Recipe:
     """The recipe with "auto" replaced by the dtype that it means here."""
-    return replace(recipe, dtype=_name(resolve_dtype(recipe.dtype, device)))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return replace(recipe, dtype=dtype_name(recipe.dtype, device))
 
 
 # --- one run --------------------------------------------------------------------------------------------------------
@@ -183,13 +187,13 @@ def _name(dtype: torch.dtype) -> str:
 
 def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = ()) -> Record | None:
     """Train and evaluate one network; its record, or None if a callback stopped it (half a run is no result)."""
-    seen, held_out = (data.all_train, data.test) if run.report == "test" else (data.train, data.validation)
+    seen, held_out = (data.all_train, data.test) if run.evaluate_on == "test" else (data.train, data.validation)
     torch.manual_seed(run.seed)
     net = build(run.architecture)
     history = fit(net, seen, run.recipe, seed=run.seed, callbacks=callbacks, progress=False)
     if history.stopped:
         return None
-    result = evaluate(net, held_out)
+    result = evaluate(net, held_out, dtype=run.dtype)
     if not math.isfinite(result.loss):
         raise TrainingError(
             f"after the last of {history.total_steps} steps the loss on images not seen in training is {result.loss}: "
@@ -205,7 +209,8 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
         "parameters": sum(p.numel() for p in net.parameters()),
         "recipe": asdict(run.recipe),
         "seed": run.seed,
-        "report": run.report,
+        "evaluate_on": run.evaluate_on,
+        "dtype": run.dtype,
         "data": {"digest": run.data_digest, "size": run.data_size},
         "is_sample": data.is_sample,
         "accuracy": result.accuracy,
@@ -442,7 +447,7 @@ def _speed_key(architecture: Architecture, batch_size: int, device: torch.device
     return _key(
         architecture,
         batch_size=batch_size,
-        dtype=_name(resolve_dtype("auto", device)),
+        dtype=dtype_name("auto", device),
         device=device_name(device),
         threads=torch.get_num_threads(),
         versions=versions(),

@@ -92,7 +92,8 @@ def initialise(net: nn.Module, init: str, *, std: float | None = None) -> None:
                 nn.init.normal_(layer.weight, std=std)
             case _:
                 raise ValueError(f"init must be 'default', 'he', 'xavier' or 'normal', got {init!r}")
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 # --- the names ------------------------------------------------------------------------------------------------------

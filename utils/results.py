@@ -71,7 +71,8 @@ class ResultsFile:
 class Point:
     """A network on the throughput–accuracy plot. Accuracies are shares; low and high are over the seeds, if several.
 
-    measured_on says what the throughput was measured under: "AMD EPYC, 2 cores, batch 256, float32".
+    epochs: of its training; None if that isn't known. evaluated_on: which images the accuracy is of, "test" or
+    "validation". measured_on: what the throughput was measured under, "AMD EPYC, 2 cores, batch 256, float32".
     """
 
     label: str
@@ -82,6 +83,8 @@ class Point:
     accuracy_high: float | None = None
     parameters: int = 0
     seeds: int = 1
+    epochs: int | None = None
+    evaluated_on: str = "test"
     measured_on: str = ""
     yours: bool = False
     is_sample: bool = False  # trained on the shipped sample alone
@@ -104,19 +107,21 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
 
 
 COLUMNS = (
-    "label", "family", "parameters", "seeds", "accuracy", "accuracy_low", "accuracy_high", "images_per_s",
-    "measured_on", "train_images_per_s", "is_sample", "digest",
+    "label", "family", "parameters", "epochs", "seeds", "evaluated_on", "accuracy", "accuracy_low", "accuracy_high",
+    "images_per_s", "images_per_s_low", "images_per_s_high", "measured_on", "train_images_per_s", "is_sample", "digest",
 )  # fmt: skip
 CONDITIONS = ("device", "threads", "dtype", "batch_size", "versions")  # of a throughput
-ALL_BUT_SEED = ("digest", "recipe", "report", "data", "device", "versions")  # what decides a run's result
+ALL_BUT_SEED = ("digest", "recipe", "evaluate_on", "data", "dtype", "device", "versions")  # what decides a run's result
 
 
 def table(records: Iterable[Record]) -> pd.DataFrame:
     """One row a network and recipe, the fastest first: accuracy over its seeds, beside its throughput.
 
-    Columns: label, family, parameters, seeds, accuracy (mean), accuracy_low, accuracy_high, images_per_s (inference),
-    measured_on, train_images_per_s, is_sample, digest. Accuracies are shares. Networks that lack a run or a throughput
-    are left out; of two records with one key, the later counts. Runs are averaged if they differ in the seed alone.
+    Columns: label, family, parameters, epochs, seeds, evaluated_on ("test" or "validation"), accuracy (the mean over
+    seeds), accuracy_low, accuracy_high, images_per_s (the median of the timings, in inference), images_per_s_low,
+    images_per_s_high, measured_on, train_images_per_s, is_sample, digest. Accuracies are shares. Networks that lack a
+    run or a throughput are left out; of two records with one key, the later counts. Runs are averaged if they differ
+    in the seed alone.
 
     Raises ValueError for throughputs that can't be compared: measured under different conditions.
     """
@@ -150,11 +155,15 @@ def _row(runs: Sequence[Record], speed: Record) -> dict[str, Any]:
         "label": architecture.label,
         "family": architecture.family,
         "parameters": runs[0]["parameters"],
+        "epochs": runs[0]["recipe"]["epochs"],
         "seeds": len(runs),
+        "evaluated_on": runs[0]["evaluate_on"],
         "accuracy": sum(accuracies) / len(runs),
         "accuracy_low": min(accuracies),
         "accuracy_high": max(accuracies),
         "images_per_s": speed["images_per_s"],
+        "images_per_s_low": speed["low"],
+        "images_per_s_high": speed["high"],
         "measured_on": f"{speed['device']}, batch {speed['batch_size']}, {speed['dtype']}",
         "train_images_per_s": sum(run["train_images_per_s"] for run in runs) / len(runs),
         "is_sample": any(run["is_sample"] for run in runs),
@@ -174,6 +183,8 @@ def points(networks: pd.DataFrame) -> list[Point]:
             row.accuracy_high if row.seeds > 1 else None,
             row.parameters,
             row.seeds,
+            row.epochs,
+            row.evaluated_on,
             row.measured_on,
             is_sample=bool(row.is_sample),
         )
@@ -182,16 +193,28 @@ def points(networks: pd.DataFrame) -> list[Point]:
 
 
 def in_words(networks: pd.DataFrame) -> pd.DataFrame:
-    """The table for people: the numbers as text, a star for what is on the Pareto front."""
+    """The table for people: the numbers as text, a star for what is on the Pareto front.
+
+    Raises ValueError for accuracies on test images beside some on validation images.
+    """
     drawn = points(networks)
+    if len(images := sorted(set(networks.evaluated_on))) > 1:
+        raise ValueError(
+            f"accuracies in one table must be on the same images, got some on {' and some on '.join(images)}: give the "
+            f"records of one sweep"
+        )
     front = pareto_front(drawn)
     spread = (networks.accuracy_high - networks.accuracy_low).where(networks.seeds > 1)
     rows = {
         "network": networks.label,
         "parameters": networks.parameters.map("{:,}".format),
-        "accuracy": networks.accuracy.map("{:.2%}".format),
+        " ".join([*images, "accuracy"]): networks.accuracy.map("{:.2%}".format),
         "spread": spread.map(lambda s: "one seed" if pd.isna(s) else f"{100 * s:.2f} points"),
         "images/s": networks.images_per_s.map("{:,.0f}".format),
+        "lowest to highest": [
+            f"{low:,.0f} to {high:,.0f}"
+            for low, high in zip(networks.images_per_s_low, networks.images_per_s_high, strict=True)
+        ],
         "training images/s": networks.train_images_per_s.map("{:,.0f}".format),
         "front": ["*" if point in front else "" for point in drawn],
     }

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from utils.checks import is_number, of_kind, tuple_of, whole
-from utils.device import device_name, resolve_dtype, synchronize, versions
+from utils.device import device_name, dtype_name, resolve_dtype, synchronize, versions
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def inference_throughput(
         high=max(rates),
         repeats=repeats,
         batch_size=batch_size,
-        dtype=str(compute_in).removeprefix("torch."),
+        dtype=dtype_name(dtype, device),
         device=device_name(device),
         threads=torch.get_num_threads(),
         versions=versions(),

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from utils.checks import is_number, of_kind, one_of, share, truth, whole
-from utils.device import DTYPES, device_name, resolve_dtype, synchronize
+from utils.data import AUGMENTATIONS, SIDE
+from utils.device import DTYPES, device_name, dtype_name, resolve_dtype, synchronize
 from utils.progress import progress_bar
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "constant")
-AUGMENTATIONS = ("none", "flip", "flip+shift")
 
 
 class Data(Protocol):
@@ -163,7 +163,7 @@ def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
         raise ValueError("data must hold at least one image, got none")
     shape = getattr(model, "input_shape", None)  # `build` leaves it there: (channels, height, width)
     if shape is None:
-        return image_size or 28
+        return image_size or SIDE
     size = image_size or shape[-1]
     index = torch.zeros(1, dtype=torch.int64, device=data.device)
     channels = data.batch(index, image_size=size, augment="none", generator=None)[0].shape[1]
@@ -172,7 +172,18 @@ def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
             f"the network was built for images of {shape[0]} channels, and these have {channels}: build it from an "
             f"architecture with in_channels={channels}, such as VGG['A'].change(in_channels={channels})"
         )
+    _check_classes(model, data)
     return size
+
+
+def _check_classes(model: nn.Module, data: Data) -> None:
+    """ValueError if there are more labels than scores: the loss would fail, and on a GPU nothing works after that."""
+    dense, needed = [layer for layer in model.modules() if isinstance(layer, nn.Linear)], int(data.labels.max()) + 1
+    if dense and (scores := dense[-1].out_features) < needed:
+        raise ValueError(
+            f"the network tells {scores} classes apart, and the labels go up to {needed - 1}: build it from an "
+            f"architecture with num_classes={needed}, such as LENET.change(num_classes={needed})"
+        )
 
 
 def count_steps(data: Data, recipe: Recipe) -> tuple[int, int]:
@@ -235,13 +246,17 @@ class Evaluation:
     predictions: Tensor  # (N,) int64, on the CPU
 
 
-def evaluate(model: nn.Module, data: Data, *, image_size: int | None = None, batch_size: int = 500) -> Evaluation:
-    """Loss and accuracy of `model` on `data`, in float32, dropout off. The model's mode is put back afterwards.
+def evaluate(
+    model: nn.Module, data: Data, *, image_size: int | None = None, batch_size: int = 500, dtype: str = "float32"
+) -> Evaluation:
+    """Loss and accuracy of `model` on `data`, dropout off. The model's mode is put back afterwards.
 
-    image_size None: what `build` made the model for, or 28 for a model of your own.
+    image_size None: what `build` made the model for, or 28 for a model of your own. dtype: what autocast computes in;
+    "auto": what `fit` takes for it.
     """
     whole("batch_size", batch_size, least=1)
     image_size = check_images(model, data, image_size)
+    compute_in = resolve_dtype(dtype, data.device)
     was_training = model.training
     model.to(data.device).eval()  # not in inference mode: what is moved in it can't be trained afterwards
     loss = torch.zeros((), device=data.device)
@@ -251,8 +266,9 @@ def evaluate(model: nn.Module, data: Data, *, image_size: int | None = None, bat
             for start in range(0, len(data), batch_size):
                 index = torch.arange(start, min(start + batch_size, len(data)), device=data.device)
                 images, labels = data.batch(index, image_size=image_size, augment="none", generator=None)
-                logits = model(images)
-                loss += F.cross_entropy(logits, labels, reduction="sum")
+                with torch.autocast(data.device.type, dtype=compute_in, enabled=compute_in != torch.float32):
+                    logits = model(images)
+                    loss += F.cross_entropy(logits, labels, reduction="sum")
                 predictions.append(logits.argmax(dim=1))
     finally:
         model.train(was_training)
@@ -330,7 +346,7 @@ class _Fit:
         self.model, self.data, self.image_size = model, data, image_size
         self.validation, self.callbacks = validation, callbacks
         per_epoch, total = count_steps(data, recipe)
-        dtype = str(resolve_dtype(recipe.dtype, data.device)).removeprefix("torch.")
+        dtype = dtype_name(recipe.dtype, data.device)
         self.history = History(asdict(recipe), seed, device_name(data.device), dtype, total, per_epoch)
         self.losses = torch.full((total,), float("nan"), device=data.device)
         self.done = self.checked = 0

@@ -1,7 +1,7 @@
 """The pictures of this course. Each function gives a figure that shows itself as a cell's last value.
 
-`figure.alt` says in words what a figure shows; `save` writes it as SVG and PNG. matplotlib and numpy only: what is
-drawn comes in as tensors, arrays, or the plain data of `utils.results` and `utils.training`.
+`figure.alt` says in words what a figure shows; `save` writes it as SVG and PNG. What is drawn comes in as
+tensors, arrays, or the plain data of `utils.results` and `utils.training`.
 """
 
 from utils.plots.bars import layer_bars

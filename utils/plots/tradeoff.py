@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.markers import MarkerStyle
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
@@ -30,7 +32,7 @@ LOOKS = {
 OTHER = ("D", COLOURS["ink"])
 TIPS = {"D": math.sqrt(2)}  # how much further than a square's sides a marker reaches
 YOURS = ("*", COLOURS["yours"])
-SMALLEST, LARGEST = 55.0, 420.0  # a marker's area, in square points
+SMALLEST, LARGEST = 45.0, 340.0  # a marker's area, in square points
 TICKS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))  # × powers of ten; a narrow axis takes equal steps
 CHARACTER = 0.0145  # the width of a digit, as a share of the axis
 MOST = 40  # points that can be told apart
@@ -42,17 +44,17 @@ def throughput_accuracy(
     *,
     reference: Sequence[Point] = (),
     title: str = "What accuracy costs",
-    accuracy: str = "test accuracy",
 ) -> LessonFigure:
     """Accuracy against inference throughput, one labelled point a network; up is better, right is faster.
 
-    points: yours. A marker's shape is the family, its area the parameters (within limits); a thin line spans the
-    seeds. The dashed line is their Pareto front. reference: drawn behind them in grey. A point so far below all
-    others that they would lie flat under the title stands at the lower edge, with its value. accuracy: of what. The
-    points' order is of no account.
+    points: yours. A marker's shape is the family, its area the parameters (above a least size); an upright line spans
+    the seeds. The dashed line is their Pareto front. reference: drawn behind them in grey. A point so far below all
+    others that they would lie flat under the title stands at the lower edge, with its value. The points' order is of
+    no account.
 
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
-    different conditions, and for sample runs beside full ones.
+    different conditions, for accuracies on test images beside some on validation images, and for sample runs beside
+    full ones.
     """
     if isinstance(points, pd.DataFrame):
         raise ValueError("points must be a list of Points, got a table: write points(networks)")
@@ -70,16 +72,16 @@ def throughput_accuracy(
         color=COLOURS["ink"], linewidth=1.3, dashes=(4, 3), zorder=2, label="Pareto front",
     )  # fmt: skip
     for point in sorted(points, key=lambda p: -p.parameters):  # the small ones on top
-        _draw(axes, point, _area(point, everyone))
+        _draw(axes, point, _size(point, everyone))
     where = points[0].measured_on or "this device"
     axes.set_xlabel("\n".join(wrap(f"images/s in inference  ({where})", 80)))
-    axes.set_ylabel(f"{accuracy}, %")
+    axes.set_ylabel(f"{points[0].evaluated_on} accuracy, %")
     headline(axes, title, "\n".join(_notes(points, front, reference)))
     named = points + [p for p in reference if p.label not in {own.label for own in points}]
     _write_labels(figure, axes, named, points, reference)
 
     figure.title = title
-    figure.alt = _in_words(points, front, accuracy)
+    figure.alt = _in_words(points, front)
     return figure
 
 
@@ -94,11 +96,19 @@ def _look(point: Point) -> tuple[str, str]:
     return YOURS if point.yours else LOOKS.get(point.family, OTHER)
 
 
-def _area(point: Point, among: Sequence[Point]) -> float:
-    """Square points. A star's arms are thin: it gets more."""
+def _size(point: Point, among: Sequence[Point]) -> float:
+    """The marker's size as matplotlib wants it: of the square round it, in square points. Its area is to scale."""
     largest = max(p.parameters for p in among) or 1
-    area = min(max(LARGEST * point.parameters / largest, SMALLEST), LARGEST)
-    return max(1.6 * area, 260) if point.yours else area
+    return max(LARGEST * point.parameters / largest, SMALLEST) / _filled(_look(point)[0])
+
+
+@functools.cache
+def _filled(marker: str) -> float:
+    """The share of the square round it that a marker fills: all of "s", π/4 of "o", half of "^"."""
+    style = MarkerStyle(marker)
+    (outline,) = style.get_path().transformed(style.get_transform()).to_polygons()
+    x, y = outline.T
+    return float(abs(x[:-1] @ y[1:] - x[1:] @ y[:-1]) / 2)  # the shoelace formula
 
 
 def _height(axes: Axes, point: Point) -> float:
@@ -120,11 +130,13 @@ def _has_interval(point: Point) -> bool:
     return point.accuracy_low is not None and point.accuracy_high is not None
 
 
-def _draw(axes: Axes, point: Point, area: float) -> None:
+def _draw(axes: Axes, point: Point, size: float) -> None:
     marker, colour = _look(point)
-    _draw_interval(axes, point, color=colour, linewidth=1.6, zorder=3)
+    # In front of its marker, which may be the taller; white round it, to be seen there.
+    halo = [withStroke(linewidth=3.4, foreground="white")]
+    _draw_interval(axes, point, color=COLOURS["ink"], linewidth=1.4, zorder=5.5, path_effects=halo)
     axes.scatter(
-        [point.images_per_s], [_height(axes, point)], s=area, marker=marker, color=colour, edgecolor="white",
+        [point.images_per_s], [_height(axes, point)], s=size, marker=marker, color=colour, edgecolor="white",
         linewidth=1.2, zorder=5 if point.yours else 4, gid=point.label,
     )  # fmt: skip
 
@@ -136,9 +148,9 @@ def _draw_interval(axes: Axes, point: Point, **look: Any) -> None:
 
 def _draw_reference(axes: Axes, reference: Sequence[Point], everyone: Sequence[Point]) -> None:
     for point in sorted(reference, key=lambda p: -p.parameters):
-        _draw_interval(axes, point, color=COLOURS["grey"], linewidth=1.3, zorder=1.4)
+        _draw_interval(axes, point, color=COLOURS["grey"], linewidth=1.3, zorder=1.6)
         axes.scatter(
-            [point.images_per_s], [_height(axes, point)], s=_area(point, everyone), marker=_look(point)[0],
+            [point.images_per_s], [_height(axes, point)], s=_size(point, everyone), marker=_look(point)[0],
             facecolor="white", edgecolor=COLOURS["grey"], linewidth=1.3, zorder=1.5, gid=f"reference: {point.label}",
         )  # fmt: skip
     if front := pareto_front(reference):
@@ -150,15 +162,30 @@ def _draw_reference(axes: Axes, reference: Sequence[Point], everyone: Sequence[P
 
 def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[Point]) -> list[str]:
     has_line = len({(point.images_per_s, point.accuracy) for point in front}) > 1
-    line = "On the dashed line, nothing is both faster and better. " if has_line else ""
-    notes = [line + "A marker’s area shows its parameters."]
+    everyone = [*points, *reference]
+    least = max(p.parameters for p in everyone) * SMALLEST / LARGEST  # parameters: who has fewer has as small a marker
+    least = float(f"{least:.2g}") if any(p.parameters < least for p in everyone) else 0
+    notes = ["On the dashed line, nothing is both faster and better."] if has_line else []
+    notes += [f"A marker’s area shows its parameters{f' (below {least:,.0f}, all the same)' * (least > 0)}."]
+    notes += [f"{_training(points)}.{' Upright line: lowest to highest seed.' * any(map(_has_interval, everyone))}"]
     if points[0].is_sample:
         notes.append("Trained on the small sample of the images: compare it with other sample runs alone.")
     if reference:
-        seeds = max(point.seeds for point in reference)
         where = reference[0].measured_on or "another device"
-        notes.append(f"Hollow: the reference, {counted(seeds, 'seed')} a network, on {where}.")
+        notes.append(f"Hollow: the reference, {_training(reference)}, on {where}.")
     return [line for note in notes for line in wrap(note, 93)]
+
+
+def _training(points: Sequence[Point]) -> str:
+    """`3 seeds, 2 epochs`, or `1 to 3 seeds, 1 to 5 epochs`."""
+    epochs = [point.epochs for point in points if point.epochs is not None]
+    words = [_range([point.seeds for point in points], "seed"), _range(epochs, "epoch") if epochs else ""]
+    return f"{', '.join(filter(None, words))} a network"
+
+
+def _range(numbers: Sequence[int], noun: str) -> str:
+    low, high = min(numbers), max(numbers)
+    return counted(high, noun) if low == high else f"{low} to {counted(high, noun)}"
 
 
 # --- axes -----------------------------------------------------------------------------------------------------------
@@ -233,7 +260,7 @@ def _write_labels(
         return to_pixels(_places(axes, of))
 
     def radii(of: Sequence[Point]) -> np.ndarray:
-        reach = [math.sqrt(_area(p, everyone)) / 2 * TIPS.get(_look(p)[0], 1) for p in of]
+        reach = [math.sqrt(_size(p, everyone)) / 2 * TIPS.get(_look(p)[0], 1) for p in of]
         return np.array(reach) * figure.dpi / 72 + 1
 
     texts = [_text(axes, point, point in points) for point in named]
@@ -285,12 +312,13 @@ def _move(axes: Axes, text: Annotation, placement: Placement, spot: np.ndarray, 
 # --- words and checks -----------------------------------------------------------------------------------------------
 
 
-def _in_words(points: Sequence[Point], front: Sequence[Point], accuracy: str) -> str:
+def _in_words(points: Sequence[Point], front: Sequence[Point]) -> str:
     fastest_first = sorted(points, key=lambda p: p.images_per_s, reverse=True)
     each = "; ".join(f"{p.label} {p.images_per_s:,.0f} images/s, {p.accuracy:.1%}" for p in fastest_first)
     networks = counted(len(points), "network")
+    accuracy = f"{points[0].evaluated_on.capitalize()} accuracy"
     return (
-        f"{accuracy.capitalize()} against images per second for {networks}, the fastest first: {each}. "
+        f"{accuracy} against images per second for {networks}, the fastest first: {each}. "
         f"On the Pareto front: {', '.join(p.label for p in front)}."
     )
 
@@ -318,6 +346,11 @@ def _check(points: Sequence[Point], reference: Sequence[Point]) -> None:
                     f"{point.label} was measured on {point.measured_on or '?'}, {group[0].label} on "
                     f"{group[0].measured_on or '?'}: such throughputs can't share an axis. Measure both alike"
                 )
+    if len(images := sorted({point.evaluated_on for point in (*points, *reference)})) > 1:
+        raise ValueError(
+            f"accuracies on one plot must be on the same images, got some on {' and some on '.join(images)} images; "
+            f"draw them apart"
+        )
     if len({point.is_sample for point in (*points, *reference)}) > 1:
         sample = next(point.label for point in (*points, *reference) if point.is_sample)
         raise ValueError(

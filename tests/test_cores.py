@@ -1,0 +1,74 @@
+"""utils/cores.py: how many cores this process may use, in a container too."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from utils import cores
+from utils.cores import cpu_cores, cpu_quota
+
+
+@pytest.fixture
+def container(monkeypatch, tmp_path):
+    """A machine with 64 cores; the function writes what a container's control group says."""
+    monkeypatch.setattr(cores, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+
+    def says(**files):
+        for name, words in files.items():
+            path = tmp_path / name.replace("__", "/").replace("_MAX", ".max").replace("_CFS", ".cfs")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{words}\n")
+
+    return says
+
+
+def test_the_cores_are_those_this_process_may_use(monkeypatch, container):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 3, 5}, raising=False)
+    assert cpu_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
+    assert cpu_cores() == 64
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cpu_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "expected"),
+    [(200_000, 100_000, 2), (150_000, 100_000, 2), (10_000, 100_000, 1), (50_000, 25_000, 2), (9_900_000, 100_000, 64)],
+)
+def test_a_containers_quota_counts(container, quota, period, expected):
+    container(cpu_MAX=f"{quota} {period}")  # version 2
+    assert cpu_quota() == quota / period and cpu_cores() == expected
+
+
+def test_so_does_an_older_one(container):
+    container(cpu__cpu_CFS_quota_us=300_000, cpu__cpu_CFS_period_us=100_000)
+    assert cpu_quota() == 3 and cpu_cores() == 3
+
+
+@pytest.mark.parametrize("words", ["max 100000", "", "100000", "0 100000", "100000 0", "-1 100000", "a b"])
+def test_without_a_limit_all_cores_count(container, words):
+    container(cpu_MAX=words)
+    assert cpu_quota() is None and cpu_cores() == 64
+
+
+def test_an_older_one_without_a_limit_is_none(container):
+    container(cpu__cpu_CFS_quota_us=-1, cpu__cpu_CFS_period_us=100_000)
+    assert cpu_quota() is None and cpu_cores() == 64
+
+
+@pytest.mark.parametrize(("yours", "threads"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")])
+def test_torch_keeps_to_the_quota_unless_you_say_otherwise(tmp_path, yours, threads):
+    (tmp_path / "cpu.max").write_text("80000 100000\n")
+    code = (
+        "import os, pathlib; usual = pathlib.Path.read_text\n"
+        f"pathlib.Path.read_text = lambda path: usual(pathlib.Path({str(tmp_path)!r}, path.name))\n"
+        "import utils; pathlib.Path.read_text = usual\n"
+        "import torch; print(os.environ['OMP_NUM_THREADS'], torch.get_num_threads() <= int(os.environ['OMP_NUM_THREADS']))"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    run = subprocess.run([sys.executable, "-c", code], env=clean | yours, capture_output=True, text=True)
+    assert run.stdout.strip() == f"{threads} True", run.stderr
