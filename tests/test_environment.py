@@ -1,5 +1,6 @@
 """pyproject.toml, requirements.txt and environment.yml say the same; the Makefile keeps to its rules."""
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -59,6 +60,13 @@ def test_environment_yml_has_a_python_that_the_project_takes():
 @pytest.mark.parametrize("file", ["environment.yml", "README.md"])
 def test_the_second_step_for_d2l_is_documented(file):
     assert "pip install --no-deps d2l==1.0.3" in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_binder_takes_the_steps_that_environment_yml_names():
+    named = re.findall(r"^#   (pip install [^#\n]*?) *(?:#.*)?$", (ROOT / "environment.yml").read_text("utf-8"), flags=re.M)
+    script = ROOT / "postBuild"
+    assert script.read_text(encoding="utf-8").splitlines()[-len(named) :] == named and len(named) == 3
+    assert script.read_bytes().startswith(b"#!/bin/sh\n") and (os.name != "posix" or os.access(script, os.X_OK))
 
 
 def test_d2l_stands_in_a_group_of_its_own_without_its_pins():

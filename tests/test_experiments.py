@@ -205,6 +205,9 @@ def test_change_changes_each_arms_recipe_alike():
 
 def test_the_curve_can_be_planned(tiny):
     assert len(plan(experiments.CURVE, tiny)) == len(experiments.CURVE.arms) == 8
+    by = experiments.CURVE_TO_CHOOSE_BY
+    assert by.arms == experiments.CURVE.arms and by.name != experiments.CURVE.name
+    assert {run.data_size for run in plan(by, tiny)} == {220}
 
 
 # --- one process ------------------------------------------------------------------------------------------------------
@@ -286,6 +289,16 @@ def test_the_bar_says_how_much_is_done(tiny, tmp_path, capsys, monkeypatch):
     shares, counts = zip(*drawn, strict=True)
     assert list(dict.fromkeys(counts)) == ["1 of 4", "2 of 4", "3 of 4", "4 of 4"]
     assert list(map(int, shares)) == sorted(map(int, shares)) and shares[-1] == "100"
+
+
+def test_accuracy_is_of_the_dtype_whose_throughput_is_measured(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "fastest_dtype", lambda name: torch.bfloat16)
+    usual, seen = experiments.evaluate, []
+    monkeypatch.setattr(experiments, "evaluate", lambda *a, **o: seen.append(o["dtype"]) or usual(*a, **o))
+    in_full = replace(ONE, arms=(Arm(SMALL, replace(SHORT, dtype="float32")),))
+    speed, run = swept(in_full, tiny, tmp_path)[0]
+    assert seen == ["bfloat16"] and speed["dtype"] == run["dtype"] == "bfloat16"
+    assert run["recipe"]["dtype"] == "float32", "training is another matter"
 
 
 def test_validation_never_touches_the_test_images(tiny, tmp_path):

@@ -675,6 +675,19 @@ def test_groups_keep_channels_apart():
     assert torch.equal(before[:, :3], after[:, :3]) and (before[:, 3:] != after[:, 3:]).all()
 
 
+def test_a_stride_without_a_padding_is_refused():
+    with pytest.raises(ValueError, match=r"^padding must be given with a stride of 2: no padding would keep"):
+        conv_layer(1, 1, 3, stride=2)
+
+
+def test_layers_without_a_bias_are_initialised_too():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 64, 5, bias=False), nn.ReLU(), nn.Linear(100, 64, bias=False))
+    models.initialise(net, "he")
+    assert net[0].weight.std().item() == pytest.approx((2 / 25) ** 0.5, rel=0.05)
+    assert net[2].weight.std().item() == pytest.approx((1 / 100) ** 0.5, rel=0.05)
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 1, 0), (5, 2, 2), (4, 3, 0), (1, 1, 0)])
 def test_conv_layer_gives_the_shape_it_says(kernel, stride, padding):
     layers = nn.Sequential(*conv_layer(2, 5, kernel, stride=stride, padding=padding))

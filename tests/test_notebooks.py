@@ -39,11 +39,8 @@ def test_the_notebook_is_up_to_date(lesson):
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
 def test_the_notebook_has_the_lessons_cells(lesson):
-    def cells(notebook):
-        return [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
-
     notebook = nbformat.read(build_notebooks.notebook_of(lesson), as_version=4)
-    assert cells(notebook) == cells(jupytext.read(lesson))
+    assert build_notebooks.cells_of(notebook) == build_notebooks.cells_of(jupytext.read(lesson))
 
 
 def test_a_changed_lesson_is_stale(tmp_path, monkeypatch):

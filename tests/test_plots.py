@@ -372,11 +372,28 @@ def test_families_differ_by_marker_and_colour_and_yours_is_a_star():
 def test_a_markers_area_shows_the_parameters():
     millions = {"a": 4, "b": 3, "c": 1, "d": 0.001, "e": 0}
     figure = curve([point(name, "VGG", 1000 * m + 9, parameters=int(m * 1e6)) for name, m in millions.items()])
-    area = {name: float(marker.get_sizes()[0]) for name, marker in markers(figure).items()}
+    area = {name: filled(marker) for name, marker in markers(figure).items()}
     assert area["b"] / area["a"] == pytest.approx(3 / 4) and area["c"] / area["a"] == pytest.approx(1 / 4)
     assert area["d"] == area["e"] > area["a"] / 10, "still to be seen"
-    same = markers(curve([point("f"), point("g"), point("h", yours=True)]))
-    assert same["f"].get_sizes() == same["g"].get_sizes() < same["h"].get_sizes(), "the arms of a star are thin"
+    assert "A marker’s area shows its parameters (below 530,000, all the same)." in notes(figure)
+    assert "shows its parameters." in notes(curve(EIGHT[2:5])), "if none has that few, nothing is said"
+
+
+def test_a_markers_area_is_the_same_whatever_its_shape():
+    families = ("LeNet", "AlexNet", "VGG", "another")
+    points = [point(family, family, 1000.0 + i) for i, family in enumerate(families)] + [point("star", yours=True)]
+    found = markers(curve(points))
+    assert len({len(marker.get_paths()[0].vertices) for marker in found.values()}) > 3, "they are of different shapes"
+    areas = [filled(marker) for marker in found.values()]
+    assert areas == pytest.approx([areas[0]] * 5, rel=0.01)
+
+
+def filled(marker):
+    """The area in square points, by counting the dots of a fine grid that lie in the marker's outline."""
+    outline = marker.get_paths()[0]
+    side = np.linspace(-0.75, 0.75, 601)
+    dots = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    return outline.contains_points(dots).mean() * 1.5**2 * float(marker.get_sizes()[0])
 
 
 def test_own_and_reference_points_share_the_scale_of_areas():
@@ -580,7 +597,8 @@ def test_the_reference_is_hollow_behind_and_labelled_once():
     assert sorted(texts) == sorted([*(p.label for p in EIGHT), "VGG (3,3,3)", "yours: VGG (1,2)"])
     assert sum(text.get_gid() is not None for text in axes.texts) == len(texts)
     assert f"Hollow: the reference, 16 seeds a network, on {GPU}." in notes(figure)
-    assert "reference" not in notes(curve(EIGHT)) and "1 seed a" in notes(curve(EIGHT, reference=[point("a")]))
+    assert "1 to 3 seeds a network. Upright line: lowest to highest seed." in notes(figure)
+    assert "reference" not in notes(curve(EIGHT)) and "the reference, 1 seed a" in notes(curve(EIGHT, reference=[point("a")]))
     assert front(figure) == front(curve([*EIGHT, YOURS])), "the reference is on no front of yours"
     assert CPU in axes.get_xlabel() and "images/s" in axes.get_xlabel() and "test accuracy, %" in axes.get_ylabel()
 
@@ -1189,3 +1207,49 @@ def test_a_shown_figure_is_saved_like_a_new_one(tmp_path):
     shown._repr_mimebundle_()
     one, other = plots.save(shown, tmp_path / "shown"), plots.save(FIGURES["bars"](), tmp_path / "new")
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in other]
+
+
+def test_the_note_says_how_the_networks_were_trained():
+    assert "1 seed, 2 epochs a network." in notes(curve([point(epochs=2)]))
+    several = [point("a", epochs=1), point("b", epochs=5), point("c")]
+    figure = curve(several, reference=[point("d", epochs=3, seeds=4, measured_on=GPU)])
+    assert "1 seed, 1 to 5 epochs a network." in notes(figure)
+    assert f"Hollow: the reference, 4 seeds, 3 epochs a network, on {GPU}." in notes(figure)
+    assert "Upright" not in notes(figure), "no interval is drawn"
+    assert "Upright" in notes(curve([point("a")], reference=EIGHT)), "the reference has some"
+
+
+def test_the_axis_says_which_images_the_accuracy_is_of():
+    figure = curve([point(evaluated_on="validation")])
+    assert figure.axes[0].get_ylabel() == "validation accuracy, %" and figure.alt.startswith("Validation accuracy ag")
+
+
+@pytest.mark.parametrize("other", [{"points": [point("a"), point("b", evaluated_on="validation")]},
+                                   {"points": [point("a")], "reference": [point("b", evaluated_on="validation")]}])
+def test_validation_accuracies_are_not_drawn_beside_test_accuracies(other):
+    with pytest.raises(ValueError, match="on the same images, got some on test and some on validation images"):
+        plots.throughput_accuracy(**other)
+
+
+def test_an_interval_is_seen_before_its_marker():
+    figure = curve([spanned("a", "VGG", 1000, 0.9, 0.0005, 10**6), point("b")])
+    (interval,) = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    assert interval.get_zorder() > max(marker.get_zorder() for marker in markers(figure).values())
+
+
+def test_long_titles_get_fewer_columns():
+    def spans(titles, **options):
+        figure = plots.image_grid(np.zeros((len(titles), 4, 4)), titles, **options)
+        figure.draw_without_rendering()
+        rows = {}
+        for text in (text for axes in figure.axes for text in axes.texts):
+            box = text.get_window_extent()
+            rows.setdefault(round(box.y0), []).append((box.x0, box.x1))
+            assert text.get_size() >= 12
+        return [sorted(row) for row in rows.values()]
+
+    for titles in (CLASSES * 2, ["Ankle boot, taken for a sneaker"] * 7, ["7"] * 10, ["", "", ""]):
+        for row in spans(titles, columns=10):
+            assert all(end < start for (_, end), (start, _) in itertools.pairwise(row)), titles
+    assert len(spans(["7"] * 10, columns=10)) == 1 and len(spans(CLASSES, columns=10)) == 2
+    assert len(spans(["a title that is far longer than the page is wide " * 3] * 2)) == 2

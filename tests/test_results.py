@@ -217,8 +217,9 @@ def test_a_row_is_a_networks_mean_over_its_seeds():
     vgg, lenet = networks.to_dict("records")
     assert vgg.pop("accuracy") == pytest.approx(0.75)
     assert vgg == {
-        "label": "VGG (1,1)", "family": "VGG", "parameters": 61_706, "seeds": 3, "accuracy_low": 0.6,
-        "accuracy_high": 0.9, "images_per_s": 2000.0, "train_images_per_s": 101.0, "is_sample": False,
+        "label": "VGG (1,1)", "family": "VGG", "parameters": 61_706, "epochs": 2, "seeds": 3, "evaluated_on": "test",
+        "accuracy_low": 0.6, "accuracy_high": 0.9, "images_per_s": 2000.0, "images_per_s_low": 1800.0,
+        "images_per_s_high": 2400.0, "train_images_per_s": 101.0, "is_sample": False,
         "digest": VGG.digest, "measured_on": "a CPU, batch 256, float32",
     }  # fmt: skip
     assert (lenet["label"], lenet["seeds"], lenet["images_per_s"]) == ("LeNet", 1, 500.0)
@@ -232,6 +233,7 @@ def test_a_row_is_a_networks_mean_over_its_seeds():
         {"evaluate_on": "validation"},
         {"data": {"digest": "e" * 64, "size": 60_000}, "is_sample": True},
         {"data": {"digest": "d" * 64, "size": 55_000}},
+        {"dtype": "bfloat16"},
         {"device": "another CPU"},
         {"versions": VERSIONS | {"torch": "2.12.0"}},
     ],
@@ -305,8 +307,8 @@ def test_points_have_an_interval_if_there_are_several_seeds():
     ]  # fmt: skip
     vgg, lenet = points(table(records))
     where = "a CPU, batch 256, float32"
-    assert vgg == Point("VGG (1,1)", "VGG", 2000.0, 0.75, 0.6, 0.9, 61_706, 2, where, yours=False, is_sample=True)
-    assert lenet == Point("LeNet", "LeNet", 500.0, 0.8, None, None, 61_706, 1, where, yours=False, is_sample=True)
+    assert vgg == Point("VGG (1,1)", "VGG", 2000.0, 0.75, 0.6, 0.9, 61_706, 2, 2, "test", where, yours=False, is_sample=True)
+    assert lenet == Point("LeNet", "LeNet", 500.0, 0.8, None, None, 61_706, 1, 2, "test", where, yours=False, is_sample=True)
     assert vgg.is_sample is True, "plain data, not numpy's"
 
 
@@ -318,18 +320,26 @@ def test_the_table_in_words():
     ]  # fmt: skip
     words = in_words(table(records))
     assert words.loc["LeNet"].to_dict() == {
-        "parameters": "61,706", "accuracy": "89.00%", "spread": "one seed", "images/s": "98,765",
+        "parameters": "61,706", "test accuracy": "89.00%", "spread": "one seed", "images/s": "98,765",
+        "lowest to highest": "88,889 to 118,518",
         "training images/s": "1,234", "front": "*",
     }  # fmt: skip
     assert words.index.tolist() == ["LeNet", "VGG (1,1)", "LeNet (book)"]
-    assert words.accuracy.tolist() == ["89.00%", "83.00%", "91.00%"]
+    assert words["test accuracy"].tolist() == ["89.00%", "83.00%", "91.00%"]
     assert words.spread.tolist() == ["one seed", "6.00 points", "2.00 points"]
     assert words.front.tolist() == ["*", "", "*"]
 
 
 def test_a_network_trained_in_two_ways_has_a_star_where_it_deserves_one():
     words = in_words(table([throughput(VGG), run(VGG, 0.8), run(VGG, 0.9, recipe={"epochs": 3, "lr": 0.1})]))
-    assert words[["accuracy", "front"]].to_numpy().tolist() == [["80.00%", ""], ["90.00%", "*"]]
+    assert words[["test accuracy", "front"]].to_numpy().tolist() == [["80.00%", ""], ["90.00%", "*"]]
+
+
+def test_the_table_in_words_says_which_images_and_never_mixes_them():
+    chosen_by = [throughput(VGG), run(VGG, 0.8, evaluate_on="validation")]
+    assert in_words(table(chosen_by))["validation accuracy"].tolist() == ["80.00%"]
+    with pytest.raises(ValueError, match="on the same images, got some on test and some on validation"):
+        in_words(table([*chosen_by, run(VGG, 0.9)]))
 
 
 def test_an_empty_table_in_words_is_empty():

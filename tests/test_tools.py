@@ -158,6 +158,14 @@ def test_curve_promotes_what_is_whole(curve, tmp_path, monkeypatch):
     }
 
 
+def test_curve_on_validation_images_has_files_of_its_own(curve, tmp_path, capsys, monkeypatch):
+    by = replace(TINY_CURVE, name="curve_validation", evaluate_on="validation")
+    monkeypatch.setattr(curve, "CURVE_TO_CHOOSE_BY", by)
+    assert curve.run("--validation") == 0
+    assert sorted(files_in(tmp_path)) == [f"results/local/curve_validation.{end}" for end in ("jsonl", "png", "svg")]
+    assert "validation accuracy" in capsys.readouterr().out
+
+
 def test_curve_does_not_promote_the_sample_and_says_so(curve, tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(curve, "load_fashion_mnist", lambda device: replace(tiny, is_sample=True))
     assert curve.run("--promote") == 1

@@ -897,6 +897,34 @@ def test_images_with_other_channels_than_the_network_was_built_for(call):
         call(model, images(8))
 
 
+@pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
+def test_more_classes_than_the_network_was_built_for(call):
+    model, data = build(LENET.change(num_classes=3)), images(64)
+    with pytest.raises(ValueError, match=r"tells 3 classes apart, .* up to 9: .* with num_classes=10, such as LENET"):
+        call(model, data)
+    model.classifier[-1] = nn.Linear(84, 10)  # what a student may do instead
+    call(model, data)
+
+
+def test_evaluation_computes_in_the_dtype_that_is_asked_for():
+    model, data, seen = build(LENET), images(64), []
+    model.features[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    full, half = evaluate(model, data), evaluate(model, data, dtype="bfloat16")
+    assert seen == [torch.float32, torch.bfloat16]
+    assert full.loss != half.loss and half.loss == pytest.approx(full.loss, rel=0.02)
+    with pytest.raises(ValueError, match="dtype must be one of 'auto', 'float32'.* got 'half'"):
+        evaluate(model, data, dtype="half")
+
+
+def test_who_stops_at_an_epochs_end_has_that_epochs_validation():
+    def stop(step):
+        if step.ends_epoch:
+            raise StopTraining("enough")
+
+    history = quiet(net(), images(64), replace(PLAIN, epochs=3), validation=images(16), callbacks=[stop])
+    assert len(history.epochs) == 1 and 0 <= history.epochs[0]["validation_accuracy"] <= 1
+
+
 def test_no_images_to_evaluate_on():
     with pytest.raises(ValueError, match=r"^data must hold at least one image, got none$"):
         evaluate(net(), images(0))

@@ -376,14 +376,14 @@ class _Fit:
         for step in self.steps:
             self.losses[step.number - 1] = step.loss
             self.done, self.history.images = step.number, step.images
-            for callback in self.callbacks:
-                callback(step)
             if step.ends_epoch or time.perf_counter() > self.next_look:
                 self._stop_clock()
                 self._look()
                 if step.ends_epoch:
                     self._end_epoch(step)
                 self._start_clock()
+            for callback in self.callbacks:  # last: one that stops at an epoch's end leaves a whole epoch behind
+                callback(step)
 
     def _start_clock(self) -> None:
         self.started = time.perf_counter()

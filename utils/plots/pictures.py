@@ -12,17 +12,17 @@ from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
 from utils.checks import whole
-from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, headline, listed, style, text_on, to_array
+from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, headline, listed, style, text_on, text_size, to_array
 
 LEAST_COLUMNS = 4  # of a grid of images, filled or not: one picture alone is not blown up to the page's width
-SMALL = 10.5  # points: text under small pictures, where 12 doesn't fit
 
 
 @style()
 def image_grid(
     images: Any, titles: Sequence[str] | None = None, *, columns: int = 8, title: str = "Images"
 ) -> LessonFigure:
-    """Images in rows of `columns`, the first at the top left, each over its title.
+    """Images in rows of `columns` (or as many as their titles leave room for), the first at the top left, each over
+    its title.
 
     images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), of any dtype; each is shown from its darkest to its brightest.
     """
@@ -32,6 +32,8 @@ def image_grid(
         raise ValueError(f"titles must be one an image: expected {len(pictures)}, got {len(titles)}")
     titles = None if titles is None else [f"{title}" for title in titles]  # a label that is a number does as well
     columns = min(columns, max(len(pictures), LEAST_COLUMNS))
+    if titles:
+        columns = max(1, min(columns, int(WIDTH / max(map(_width, titles)))))
     rows = math.ceil(len(pictures) / columns)
     side = WIDTH / columns
     figure = LessonFigure(height=rows * (0.85 * side + 0.3 * (titles is not None)) + 0.1)
@@ -40,7 +42,7 @@ def image_grid(
         if i < len(pictures):
             _show(cell, pictures[i])
             if titles is not None:
-                cell.text(0.5, -0.06, titles[i], transform=cell.transAxes, ha="center", va="top", size=SMALL)
+                cell.text(0.5, -0.06, titles[i], transform=cell.transAxes, ha="center", va="top")
     figure.title = title
     words = f": {', '.join(titles)}" if titles is not None else ""
     figure.alt = f"{counted(len(pictures), 'image')}{words}."
@@ -210,6 +212,12 @@ def _gallery(
             cell.set_axis_off()
             if example is not None:
                 _show(cell, _picture(pictures[example]))
+
+
+def _width(title: str) -> float:
+    """Inches that a title takes as it is written under a picture, with a gap to the next; at least a little."""
+    figure = LessonFigure()
+    return text_size(figure.text(0, 0, title))[0] + 0.12
 
 
 def _batch(images: Any) -> np.ndarray:
