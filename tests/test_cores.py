@@ -67,7 +67,7 @@ def test_torch_keeps_to_the_quota_unless_you_say_otherwise(tmp_path, yours, thre
         "import os, pathlib; usual = pathlib.Path.read_text\n"
         f"pathlib.Path.read_text = lambda path: usual(pathlib.Path({str(tmp_path)!r}, path.name))\n"
         "import utils; pathlib.Path.read_text = usual\n"
-        "import torch; print(os.environ['OMP_NUM_THREADS'], torch.get_num_threads() <= int(os.environ['OMP_NUM_THREADS']))"
+        "import torch; set_to = os.environ['OMP_NUM_THREADS']; print(set_to, torch.get_num_threads() <= int(set_to))"
     )
     clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     run = subprocess.run([sys.executable, "-c", code], env=clean | yours, capture_output=True, text=True)

@@ -63,7 +63,9 @@ def test_the_second_step_for_d2l_is_documented(file):
 
 
 def test_binder_takes_the_steps_that_environment_yml_names():
-    named = re.findall(r"^#   (pip install [^#\n]*?) *(?:#.*)?$", (ROOT / "environment.yml").read_text("utf-8"), flags=re.M)
+    named = re.findall(
+        r"^#   (pip install [^#\n]*?) *(?:#.*)?$", (ROOT / "environment.yml").read_text("utf-8"), flags=re.M
+    )
     script = ROOT / "postBuild"
     assert script.read_text(encoding="utf-8").splitlines()[-len(named) :] == named and len(named) == 3
     assert script.read_bytes().startswith(b"#!/bin/sh\n") and (os.name != "posix" or os.access(script, os.X_OK))

@@ -307,8 +307,9 @@ def test_points_have_an_interval_if_there_are_several_seeds():
     ]  # fmt: skip
     vgg, lenet = points(table(records))
     where = "a CPU, batch 256, float32"
-    assert vgg == Point("VGG (1,1)", "VGG", 2000.0, 0.75, 0.6, 0.9, 61_706, 2, 2, "test", where, yours=False, is_sample=True)
-    assert lenet == Point("LeNet", "LeNet", 500.0, 0.8, None, None, 61_706, 1, 2, "test", where, yours=False, is_sample=True)
+    alike = {"parameters": 61_706, "epochs": 2, "evaluated_on": "test", "measured_on": where, "is_sample": True}
+    assert vgg == Point("VGG (1,1)", "VGG", 2000.0, 0.75, 0.6, 0.9, seeds=2, **alike)
+    assert lenet == Point("LeNet", "LeNet", 500.0, 0.8, None, None, seeds=1, **alike)
     assert vgg.is_sample is True, "plain data, not numpy's"
 
 

@@ -912,7 +912,7 @@ def test_evaluation_computes_in_the_dtype_that_is_asked_for():
     full, half = evaluate(model, data), evaluate(model, data, dtype="bfloat16")
     assert seen == [torch.float32, torch.bfloat16]
     assert full.loss != half.loss and half.loss == pytest.approx(full.loss, rel=0.02)
-    with pytest.raises(ValueError, match="dtype must be one of 'auto', 'float32'.* got 'half'"):
+    with pytest.raises(ValueError, match=r"dtype must be one of 'auto', 'float32'.* got 'half'"):
         evaluate(model, data, dtype="half")
 
 

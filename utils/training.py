@@ -376,14 +376,22 @@ class _Fit:
         for step in self.steps:
             self.losses[step.number - 1] = step.loss
             self.done, self.history.images = step.number, step.images
+            try:
+                for callback in self.callbacks:
+                    callback(step)
+            except StopTraining:
+                if step.ends_epoch:  # the epoch is whole
+                    self._pause(step)
+                raise
             if step.ends_epoch or time.perf_counter() > self.next_look:
-                self._stop_clock()
-                self._look()
-                if step.ends_epoch:
-                    self._end_epoch(step)
+                self._pause(step)
                 self._start_clock()
-            for callback in self.callbacks:  # last: one that stops at an epoch's end leaves a whole epoch behind
-                callback(step)
+
+    def _pause(self, step: Step) -> None:
+        self._stop_clock()
+        self._look()
+        if step.ends_epoch:
+            self._end_epoch(step)
 
     def _start_clock(self) -> None:
         self.started = time.perf_counter()

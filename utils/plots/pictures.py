@@ -12,7 +12,18 @@ from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
 from utils.checks import whole
-from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, headline, listed, style, text_on, text_size, to_array
+from utils.plots.style import (
+    COLOURS,
+    WIDTH,
+    LessonFigure,
+    counted,
+    headline,
+    listed,
+    style,
+    text_on,
+    text_size,
+    to_array,
+)
 
 LEAST_COLUMNS = 4  # of a grid of images, filled or not: one picture alone is not blown up to the page's width
 

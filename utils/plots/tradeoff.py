@@ -32,7 +32,7 @@ LOOKS = {
 OTHER = ("D", COLOURS["ink"])
 TIPS = {"D": math.sqrt(2)}  # how much further than a square's sides a marker reaches
 YOURS = ("*", COLOURS["yours"])
-SMALLEST, LARGEST = 45.0, 340.0  # a marker's area, in square points
+SMALLEST, LARGEST = 60.0, 420.0  # a marker's area, in square points
 TICKS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))  # × powers of ten; a narrow axis takes equal steps
 CHARACTER = 0.0145  # the width of a digit, as a share of the axis
 MOST = 40  # points that can be told apart
@@ -133,11 +133,11 @@ def _has_interval(point: Point) -> bool:
 def _draw(axes: Axes, point: Point, size: float) -> None:
     marker, colour = _look(point)
     # In front of its marker, which may be the taller; white round it, to be seen there.
-    halo = [withStroke(linewidth=3.4, foreground="white")]
-    _draw_interval(axes, point, color=COLOURS["ink"], linewidth=1.4, zorder=5.5, path_effects=halo)
+    halo = [withStroke(linewidth=2.2, foreground="white")]
+    _draw_interval(axes, point, color=COLOURS["ink"], linewidth=1.2, zorder=5.5, path_effects=halo)
     axes.scatter(
         [point.images_per_s], [_height(axes, point)], s=size, marker=marker, color=colour, edgecolor="white",
-        linewidth=1.2, zorder=5 if point.yours else 4, gid=point.label,
+        linewidth=0.6, zorder=5 if point.yours else 4, gid=point.label,
     )  # fmt: skip
 
 
