@@ -375,7 +375,7 @@ def test_a_markers_area_shows_the_parameters():
     area = {name: filled(marker) for name, marker in markers(figure).items()}
     assert area["b"] / area["a"] == pytest.approx(3 / 4) and area["c"] / area["a"] == pytest.approx(1 / 4)
     assert area["d"] == area["e"] > area["a"] / 10, "still to be seen"
-    assert "A marker’s area shows its parameters (below 570,000, all the same)." in notes(figure)
+    assert "Marker’s area: parameters (below 570,000, all the same)." in notes(figure)
     assert "all the same" not in notes(curve(EIGHT[2:5])), "if none has that few, nothing is said"
 
 
@@ -597,7 +597,7 @@ def test_the_reference_is_hollow_behind_and_labelled_once():
     assert sorted(texts) == sorted([*(p.label for p in EIGHT), "VGG (3,3,3)", "yours: VGG (1,2)"])
     assert sum(text.get_gid() is not None for text in axes.texts) == len(texts)
     assert f"Hollow: the reference, 16 seeds a network, on {GPU}." in notes(figure)
-    assert "all the same), an upright line its lowest to highest seed.\n1 to 3 seeds a network." in notes(figure)
+    assert "all the same). Upright line: lowest to highest seed.\n1 to 3 seeds a network." in notes(figure)
     assert "reference" not in notes(curve(EIGHT))
     assert "the reference, 1 seed a" in notes(curve(EIGHT, reference=[point("a")]))
     assert front(figure) == front(curve([*EIGHT, YOURS])), "the reference is on no front of yours"
@@ -1216,8 +1216,8 @@ def test_the_note_says_how_the_networks_were_trained():
     figure = curve(several, reference=[point("d", epochs=3, seeds=4, measured_on=GPU)])
     assert "1 seed, 1 to 5 epochs a network." in notes(figure)
     assert f"Hollow: the reference, 4 seeds, 3 epochs a network, on {GPU}." in notes(figure).replace("\n", " ")
-    assert "upright" not in notes(figure), "no interval is drawn"
-    assert "upright" in notes(curve([point("a")], reference=EIGHT)), "the reference has some"
+    assert "Upright" not in notes(figure), "no interval is drawn"
+    assert "Upright" in notes(curve([point("a")], reference=EIGHT)), "the reference has some"
 
 
 def test_the_axis_says_which_images_the_accuracy_is_of():

@@ -166,9 +166,9 @@ def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[
     least = max(p.parameters for p in everyone) * SMALLEST / LARGEST  # parameters: who has fewer has as small a marker
     least = float(f"{least:.2g}") if any(p.parameters < least for p in everyone) else 0
     notes = ["On the dashed line, nothing is both faster and better."] if has_line else []
-    area = f"A marker’s area shows its parameters{f' (below {least:,.0f}, all the same)' * (least > 0)}"
-    line = ", an upright line its lowest to highest seed" * any(map(_has_interval, everyone))
-    notes += [f"{area}{line}.", f"{_training(points)}."]
+    area = f"Marker’s area: parameters{f' (below {least:,.0f}, all the same)' * (least > 0)}."
+    line = " Upright line: lowest to highest seed." * any(map(_has_interval, everyone))
+    notes += [area + line, f"{_training(points)}."]
     if points[0].is_sample:
         notes.append("Trained on the small sample of the images: compare it with other sample runs alone.")
     if reference:
