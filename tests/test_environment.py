@@ -71,6 +71,13 @@ def test_binder_takes_the_steps_that_environment_yml_names():
     assert script.read_bytes().startswith(b"#!/bin/sh\n") and (os.name != "posix" or os.access(script, os.X_OK))
 
 
+def test_what_d2l_needs_besides_is_said_wherever_it_is_installed():
+    (metadata,) = PROJECT["tool"]["uv"]["dependency-metadata"]
+    for file in ("README.md", "environment.yml", "postBuild"):
+        (line,) = re.findall(r"pip install (scipy[^#\n]*)", (ROOT / file).read_text(encoding="utf-8"))
+        assert line.split() == ["scipy", "requests"] and set(line.split()) <= set(metadata["requires-dist"]), file
+
+
 def test_d2l_stands_in_a_group_of_its_own_without_its_pins():
     assert [str(r) for r in GROUPS["d2l"]] == ["d2l==1.0.3"]
     assert not any(r.name == "d2l" for name, group in GROUPS.items() if name != "d2l" for r in group)

@@ -44,7 +44,7 @@ DIVERGING = Arm(LARGE, replace(SHORT, lr=1e6))
 
 
 def measured_quickly(*arguments, **options):
-    return inference_throughput(*arguments, **options, repeats=1, seconds=0)
+    return inference_throughput(*arguments, **options | {"repeats": 1, "seconds": 0})
 
 
 def make_quick(monkeypatch):
@@ -318,6 +318,24 @@ def test_validation_never_touches_the_test_images(tiny, tmp_path):
     assert records[-1]["accuracy"] == evaluate(net, tiny.validation).accuracy
 
 
+def test_throughputs_are_measured_in_rounds(tiny, tmp_path, monkeypatch):
+    """What slows the machine for a while slows each network once; a round that is slow for all moves no median."""
+    usual, order = experiments.inference_throughput, []
+    speeds = iter([10, 20, 1, 2, 30, 60, 11, 22, 12, 24])
+
+    def one(net, shape, **options):
+        order.append(net[0][0].out_channels)
+        speed = float(next(speeds))
+        return replace(usual(net, shape, **options), images_per_s=speed, low=speed, high=speed)
+
+    monkeypatch.setattr(experiments, "inference_throughput", one)
+    records, _ = swept(replace(TWO, seeds=(0,)), tiny, tmp_path)
+    assert order == [2, 4] * experiments.ROUNDS == [2, 4] * 5
+    small, large = (record for record in records if record["kind"] == "throughput")
+    assert (small["images_per_s"], small["low"], small["high"], small["repeats"]) == (11, 1, 30, 5)
+    assert (large["images_per_s"], large["low"], large["high"], large["repeats"]) == (22, 2, 60, 5)
+
+
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 
@@ -477,7 +495,9 @@ def test_workers_name_the_run_that_fails(pooled):
 
 
 def test_nothing_else_runs_while_throughput_is_measured(pooled):
-    assert pooled.beside == [([], 0)] * 2, "no workers, and no run trained yet, for each of two networks"
+    assert pooled.beside == [([], 0)] * 2 * experiments.ROUNDS, (
+        "no workers, no run, for each of two networks"
+    )
 
 
 def test_workers_are_gone_when_the_sweep_ends(pooled):
@@ -568,7 +588,7 @@ import torch
 
 if __name__ == "__main__":
     usual = experiments.inference_throughput
-    experiments.inference_throughput = lambda *a, **k: usual(*a, **k, repeats=1, seconds=0)
+    experiments.inference_throughput = lambda *a, **k: usual(*a, **k | {"repeats": 1, "seconds": 0})
     device.fastest_dtype = lambda name: torch.float32
     with open(sys.argv[1], "rb") as file:
         experiment, data = pickle.load(file)
@@ -720,3 +740,22 @@ def test_nothing_goes_on_from_the_reference(whole, tmp_path, trained):
     trained.clear()
     _, lines = swept(TWO, whole, None)
     assert len(trained) == 4 and lines == []
+
+
+@pytest.mark.parametrize("experiment", [experiments.CURVE, experiments.CURVE_TO_CHOOSE_BY], ids=lambda e: e.name)
+def test_the_committed_reference_is_of_the_experiment_as_it_is(experiment):
+    files = sorted((ROOT / "results" / "reference").glob(f"*/{experiment.name}.jsonl"))
+    assert files
+    for file in files:
+        runs = ResultsFile(file).by_key("run").values()
+        found = sorted((r["digest"], {**r["recipe"], "dtype": "auto"}, r["seed"]) for r in runs)
+        seeds = sorted({r["seed"] for r in runs})
+        assert len(seeds) >= 3
+        arms = [(arm.architecture.digest, dataclasses.asdict(arm.recipe)) for arm in experiment.arms]
+        assert found == sorted((digest, recipe, seed) for digest, recipe in arms for seed in seeds)
+        assert {r["evaluate_on"] for r in runs} == {experiment.evaluate_on} and not any(r["is_sample"] for r in runs)
+        assert {r["data"]["size"] for r in runs} == {60_000 if experiment.evaluate_on == "test" else 55_000}
+        networks = table(ResultsFile(file).read())
+        assert set(networks.digest) == {digest for digest, _ in arms} and len(networks) == len(arms)
+        for picture in ("svg", "png"):
+            assert file.with_suffix(f".{picture}").exists()

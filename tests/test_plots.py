@@ -1258,4 +1258,35 @@ def test_long_titles_get_fewer_columns():
         for row in spans(titles, columns=10):
             assert all(end < start for (_, end), (start, _) in itertools.pairwise(row)), titles
     assert len(spans(["7"] * 10, columns=10)) == 1 and len(spans(CLASSES, columns=10)) == 2
-    assert len(spans(["a title that is far longer than the page is wide " * 3] * 2)) == 2
+
+
+def test_longer_titles_are_wrapped_and_nothing_is_blown_up():
+    titles = ["a title that is far longer than the page is wide " * 3, "short", "one-word" * 20, "", "b", "c"]
+    figure = plots.image_grid(np.zeros((6, 4, 4)), titles)
+    figure.draw_without_rendering()
+    height = figure.get_figheight()
+    assert height < 14, "two rows of four columns"
+    boxes = [(text.axes, text.get_window_extent()) for axes in figure.axes for text in axes.texts if text.get_text()]
+    for axes, box in boxes:
+        assert box.y0 >= -1 and box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1
+        assert axes.images[0].get_window_extent().width <= 9 / 4 * figure.dpi
+    for (_, a), (_, b) in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b)
+    for axes in figure.axes:
+        if axes.images:
+            assert not any(axes.images[0].get_window_extent().overlaps(box) for _, box in boxes)
+    assert titles[0] in figure.alt, "as it was given"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"evaluated_on": None}, "VGG (1,1): evaluated_on must be one of 'test', 'validation', got None"),
+        ({"evaluated_on": ""}, "VGG (1,1): evaluated_on must be one of 'test', 'validation', got ''"),
+        ({"epochs": "5"}, "VGG (1,1): epochs must be a whole number of at least 1, got '5'"),
+        ({"seeds": 0}, "VGG (1,1): seeds must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_how_it_was_trained_must_make_sense(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        plots.throughput_accuracy([point(**wrong), point("b", epochs=3)])

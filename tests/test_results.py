@@ -220,7 +220,8 @@ def test_a_row_is_a_networks_mean_over_its_seeds():
         "label": "VGG (1,1)", "family": "VGG", "parameters": 61_706, "epochs": 2, "seeds": 3, "evaluated_on": "test",
         "accuracy_low": 0.6, "accuracy_high": 0.9, "images_per_s": 2000.0, "images_per_s_low": 1800.0,
         "images_per_s_high": 2400.0, "train_images_per_s": 101.0, "is_sample": False,
-        "digest": VGG.digest, "measured_on": "a CPU, batch 256, float32",
+        "digest": VGG.digest, "measured_on": "a CPU, batch 256, float32", "architecture": VGG,
+        "recipe": {"epochs": 2, "lr": 0.1},
     }  # fmt: skip
     assert (lenet["label"], lenet["seeds"], lenet["images_per_s"]) == ("LeNet", 1, 500.0)
     assert lenet["accuracy"] == lenet["accuracy_low"] == lenet["accuracy_high"] == 0.8

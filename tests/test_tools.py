@@ -64,7 +64,9 @@ def curve(tiny, tmp_path, monkeypatch):
     monkeypatch.delenv("BIGGER_AND_DEEPER_RESULTS", raising=False)
     monkeypatch.setattr(device, "fastest_dtype", lambda name: torch.float32)
     monkeypatch.setattr(
-        experiments, "inference_throughput", lambda *a, **k: inference_throughput(*a, **k, repeats=1, seconds=0)
+        experiments,
+        "inference_throughput",
+        lambda *a, **k: inference_throughput(*a, **k | {"repeats": 1, "seconds": 0}),
     )
 
     def run(*words):

@@ -900,10 +900,30 @@ def test_images_with_other_channels_than_the_network_was_built_for(call):
 @pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
 def test_more_classes_than_the_network_was_built_for(call):
     model, data = build(LENET.change(num_classes=3)), images(64)
-    with pytest.raises(ValueError, match=r"tells 3 classes apart, .* up to 9: .* with num_classes=10, such as LENET"):
-        call(model, data)
-    model.classifier[-1] = nn.Linear(84, 10)  # what a student may do instead
-    call(model, data)
+    with pytest.raises(
+        ValueError, match=r"must give \(N, 10\) scores, .* got shape \(\d+, 3\): let its last layer have 10"
+    ):
+        exhaust(call(model, data))
+    model.classifier[-1] = nn.Linear(84, 10)  # what a student may do about it
+    exhaust(call(model, data))
+
+
+@pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
+@pytest.mark.parametrize(
+    ("own", "shape"), [(nn.Linear(784, 9), r"\(\d+, 9\)"), (nn.Unflatten(1, (28, 28)), r"\(\d+, 28, 28\)")]
+)
+def test_scores_that_do_not_fit_of_a_network_of_ones_own(call, own, shape):
+    model = nn.Sequential(nn.Flatten(), own, nn.Dropout(0.0))
+    model.scale = nn.Parameter(torch.ones(()))
+    with pytest.raises(ValueError, match=rf"must give \(N, 10\) scores, .* got shape {shape}"):
+        exhaust(call(model, images(64)))
+
+
+def exhaust(steps):
+    """`train` checks the scores when it has some."""
+    if hasattr(steps, "__next__"):
+        for _ in steps:
+            pass
 
 
 def test_evaluation_computes_in_the_dtype_that_is_asked_for():

@@ -45,7 +45,7 @@ def main() -> int:
     try:
         records = sweep(experiment, data, workers=options.workers)
     except KeyboardInterrupt:
-        print("Stopped. What was finished is kept: the next `make curve` goes on from there.", file=sys.stderr)
+        print("Stopped. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 130
     networks = table(records)
     missing = sum(record["kind"] == "run" for record in records) < len(experiment.arms) * len(experiment.seeds)

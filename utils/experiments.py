@@ -34,10 +34,11 @@ from utils.device import device_name, dtype_name, versions
 from utils.models import build
 from utils.progress import progress_bar
 from utils.results import Point, Record, ResultsFile, points, table
-from utils.throughput import inference_throughput
+from utils.throughput import Throughput, inference_throughput, merged
 from utils.training import Callback, Recipe, Step, TrainingError, evaluate, fit
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+ROUNDS = 5  # in which throughputs are measured
 
 
 def local_folder() -> Path:
@@ -428,19 +429,23 @@ def _train_in_worker(run: Run, i: int) -> Record | None:
 
 
 def _measure_all(experiment: Experiment, device: torch.device, file: ResultsFile, progress: bool) -> dict[str, Record]:
-    """Inference throughput by architecture digest: from the file, or measured now, alone and with all threads."""
-    known, speeds = file.by_key("throughput"), {}
-    architectures = progress_bar(experiment.architectures, desc="measuring throughput", disable=not progress)
-    for architecture in architectures:
-        key = _speed_key(architecture, experiment.batch_size, device)
-        if key not in known:
-            net, shape = build(architecture), architecture.input_shape
-            measured = inference_throughput(net, shape, batch_size=experiment.batch_size, dtype="auto", device=device)
-            stamp = {"kind": "throughput", "key": key, "label": architecture.label, "digest": architecture.digest}
-            known[key] = stamp | measured.to_dict()
-            file.append(known[key])
-        speeds[architecture.digest] = known[key]
-    return speeds
+    """Inference throughput by architecture digest: from the file, or measured now, alone and with all threads.
+
+    In rounds, each network once a round: what else the machine does in the meantime slows all of them alike.
+    """
+    keys = {a: _speed_key(a, experiment.batch_size, device) for a in experiment.architectures}
+    known = file.by_key("throughput")
+    nets = {a: build(a) for a, key in keys.items() if key not in known}
+    measured: dict[Architecture, list[Throughput]] = {a: [] for a in nets}
+    turns = [a for _ in range(ROUNDS) for a in nets]
+    for a in progress_bar(turns, desc="measuring throughput", disable=not progress or not turns):
+        once = inference_throughput(nets[a], a.input_shape, batch_size=experiment.batch_size, device=device, repeats=1)
+        measured[a].append(once)
+    for a, rounds in measured.items():
+        stamp = {"kind": "throughput", "key": keys[a], "label": a.label, "digest": a.digest}
+        known[keys[a]] = stamp | merged(rounds).to_dict()
+        file.append(known[keys[a]])
+    return {a.digest: known[key] for a, key in keys.items()}
 
 
 def _speed_key(architecture: Architecture, batch_size: int, device: torch.device) -> str:

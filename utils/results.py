@@ -108,7 +108,8 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
 
 COLUMNS = (
     "label", "family", "parameters", "epochs", "seeds", "evaluated_on", "accuracy", "accuracy_low", "accuracy_high",
-    "images_per_s", "images_per_s_low", "images_per_s_high", "measured_on", "train_images_per_s", "is_sample", "digest",
+    "images_per_s", "images_per_s_low", "images_per_s_high", "measured_on", "train_images_per_s", "is_sample",
+    "digest", "architecture", "recipe",
 )  # fmt: skip
 CONDITIONS = ("device", "threads", "dtype", "batch_size", "versions")  # of a throughput
 ALL_BUT_SEED = ("digest", "recipe", "evaluate_on", "data", "dtype", "device", "versions")  # what decides a run's result
@@ -119,9 +120,9 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 
     Columns: label, family, parameters, epochs, seeds, evaluated_on ("test" or "validation"), accuracy (the mean over
     seeds), accuracy_low, accuracy_high, images_per_s (the median of the timings, in inference), images_per_s_low,
-    images_per_s_high, measured_on, train_images_per_s, is_sample, digest. Accuracies are shares. Networks that lack a
-    run or a throughput are left out; of two records with one key, the later counts. Runs are averaged if they differ
-    in the seed alone.
+    images_per_s_high, measured_on, train_images_per_s, is_sample, digest, architecture (an Architecture), recipe (a
+    dict: Recipe(**it)). Accuracies are shares. Networks that lack a run or a throughput are left out; of two records
+    with one key, the later counts. Runs are averaged if they differ in the seed alone.
 
     Raises ValueError for throughputs that can't be compared: measured under different conditions.
     """
@@ -168,6 +169,8 @@ def _row(runs: Sequence[Record], speed: Record) -> dict[str, Any]:
         "train_images_per_s": sum(run["train_images_per_s"] for run in runs) / len(runs),
         "is_sample": any(run["is_sample"] for run in runs),
         "digest": runs[0]["digest"],
+        "architecture": architecture,
+        "recipe": runs[0]["recipe"],
     }
 
 

@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -91,6 +91,17 @@ def inference_throughput(
         device=device_name(device),
         threads=torch.get_num_threads(),
         versions=versions(),
+    )
+
+
+def merged(rounds: Sequence[Throughput]) -> Throughput:
+    """Of one network, measured several times under the same conditions: median, lowest and highest of all of them."""
+    return replace(
+        rounds[0],
+        images_per_s=statistics.median(measured.images_per_s for measured in rounds),
+        low=min(measured.low for measured in rounds),
+        high=max(measured.high for measured in rounds),
+        repeats=sum(measured.repeats for measured in rounds),
     )
 
 

@@ -142,7 +142,10 @@ def _steps(
         if not model.training:  # someone evaluated in between
             model.train()
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            loss = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
+            scores = model(images)
+            if number == 1:
+                check_scores(scores, data)
+            loss = F.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
@@ -172,17 +175,16 @@ def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
             f"the network was built for images of {shape[0]} channels, and these have {channels}: build it from an "
             f"architecture with in_channels={channels}, such as VGG['A'].change(in_channels={channels})"
         )
-    _check_classes(model, data)
     return size
 
 
-def _check_classes(model: nn.Module, data: Data) -> None:
-    """ValueError if there are more labels than scores: the loss would fail, and on a GPU nothing works after that."""
-    dense, needed = [layer for layer in model.modules() if isinstance(layer, nn.Linear)], int(data.labels.max()) + 1
-    if dense and (scores := dense[-1].out_features) < needed:
+def check_scores(scores: Tensor, data: Data) -> None:
+    """ValueError unless `scores` is (N, classes), with one for each label. On a GPU the loss would take all down."""
+    needed = int(data.labels.max()) + 1
+    if scores.ndim != 2 or scores.shape[1] < needed:
         raise ValueError(
-            f"the network tells {scores} classes apart, and the labels go up to {needed - 1}: build it from an "
-            f"architecture with num_classes={needed}, such as LENET.change(num_classes={needed})"
+            f"the network must give (N, {needed}) scores, one for each class that the labels name, got shape "
+            f"{tuple(scores.shape)}: let its last layer have {needed} outputs, such as nn.Linear(84, {needed})"
         )
 
 
@@ -267,9 +269,11 @@ def evaluate(
                 index = torch.arange(start, min(start + batch_size, len(data)), device=data.device)
                 images, labels = data.batch(index, image_size=image_size, augment="none", generator=None)
                 with torch.autocast(data.device.type, dtype=compute_in, enabled=compute_in != torch.float32):
-                    logits = model(images)
-                    loss += F.cross_entropy(logits, labels, reduction="sum")
-                predictions.append(logits.argmax(dim=1))
+                    scores = model(images)
+                    if start == 0:
+                        check_scores(scores, data)
+                    loss += F.cross_entropy(scores, labels, reduction="sum")
+                predictions.append(scores.argmax(dim=1))
     finally:
         model.train(was_training)
     predicted = torch.cat(predictions)
@@ -322,9 +326,11 @@ def fit(
     """Train `model` on `data` to the recipe's end, where the data is, and tell what happened.
 
     image_size None: what `build` made the model for, or 28 for a model of your own. With `validation`, loss and
-    accuracy on it are taken after each epoch. Each callback is called with every step and
-    may raise `StopTraining`. ■ or Ctrl-C stops too: the model keeps what it has learnt, and the history says so.
-    Raises TrainingError if the loss stops being a number.
+    accuracy on it are taken after each epoch. Each callback is called with every step (an epoch's last: before the
+    validation) and may raise `StopTraining`. ■ or Ctrl-C stops too: the model keeps what it has learnt, and the history
+    says so.
+
+    Raises ValueError for what can't be trained, TrainingError if the loss stops being a number.
     """
     return _Fit(model, data, recipe or Recipe(), image_size, validation, seed, callbacks, progress).run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ LEAST_COLUMNS = 4  # of a grid of images, filled or not: one picture alone is no
 def image_grid(
     images: Any, titles: Sequence[str] | None = None, *, columns: int = 8, title: str = "Images"
 ) -> LessonFigure:
-    """Images in rows of `columns` (or as many as their titles leave room for), the first at the top left, each over
-    its title.
+    """Images in rows of `columns`, the first at the top left, each over its title. Long titles make the columns fewer,
+    to four; then they are wrapped.
 
     images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), of any dtype; each is shown from its darkest to its brightest.
     """
@@ -43,17 +44,21 @@ def image_grid(
         raise ValueError(f"titles must be one an image: expected {len(pictures)}, got {len(titles)}")
     titles = None if titles is None else [f"{title}" for title in titles]  # a label that is a number does as well
     columns = min(columns, max(len(pictures), LEAST_COLUMNS))
+    lines = 0
     if titles:
-        columns = max(1, min(columns, int(WIDTH / max(map(_width, titles)))))
+        fitting = int(WIDTH / max(map(_width, titles)))
+        columns = min(columns, max(fitting, LEAST_COLUMNS))
+        written = [_wrapped(title, WIDTH / columns) for title in titles]
+        lines = 1 + max(title.count("\n") for title in written)
     rows = math.ceil(len(pictures) / columns)
     side = WIDTH / columns
-    figure = LessonFigure(height=rows * (0.85 * side + 0.3 * (titles is not None)) + 0.1)
+    figure = LessonFigure(height=rows * (0.85 * side + 0.1 * (lines > 0) + 0.2 * lines) + 0.1)
     for i, cell in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         cell.set_axis_off()
         if i < len(pictures):
             _show(cell, pictures[i])
             if titles is not None:
-                cell.text(0.5, -0.06, titles[i], transform=cell.transAxes, ha="center", va="top")
+                cell.text(0.5, -0.06, written[i], transform=cell.transAxes, ha="center", va="top")
     figure.title = title
     words = f": {', '.join(titles)}" if titles is not None else ""
     figure.alt = f"{counted(len(pictures), 'image')}{words}."
@@ -226,9 +231,17 @@ def _gallery(
 
 
 def _width(title: str) -> float:
-    """Inches that a title takes as it is written under a picture, with a gap to the next; at least a little."""
-    figure = LessonFigure()
-    return text_size(figure.text(0, 0, title))[0] + 0.12
+    """Inches that a title takes as it is written under a picture, with a gap to the next."""
+    return text_size(LessonFigure().text(0, 0, title))[0] + 0.12
+
+
+def _wrapped(title: str, room: float) -> str:
+    """The title in lines that take no more than `room` inches each."""
+    lines, length = title, len(title)
+    while length > 1 and _width(lines) > room:
+        length -= 1
+        lines = "\n".join(wrap(title, length))
+    return lines
 
 
 def _batch(images: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
-from utils.checks import tuple_of
+from utils.checks import one_of, tuple_of, whole
 from utils.plots.labels import Placement, boxes_round, place_labels, samples
 from utils.plots.style import COLOURS, LessonFigure, counted, headline, readable, style, text_size
 from utils.results import Point, pareto_front
@@ -132,9 +132,7 @@ def _has_interval(point: Point) -> bool:
 
 def _draw(axes: Axes, point: Point, size: float) -> None:
     marker, colour = _look(point)
-    # In front of its marker, which may be the taller; white round it, to be seen there.
-    halo = [withStroke(linewidth=2.2, foreground="white")]
-    _draw_interval(axes, point, color=COLOURS["ink"], linewidth=1.2, zorder=5.5, path_effects=halo)
+    _draw_interval(axes, point, color=COLOURS["ink"], linewidth=1.3, zorder=5.5)  # its marker may be the taller
     axes.scatter(
         [point.images_per_s], [_height(axes, point)], s=size, marker=marker, color=colour, edgecolor="white",
         linewidth=0.6, zorder=5 if point.yours else 4, gid=point.label,
@@ -330,6 +328,10 @@ def _check(points: Sequence[Point], reference: Sequence[Point]) -> None:
     if len(points) + len(reference) > MOST:
         raise ValueError(f"at most {MOST} points can be told apart on one plot, got {len(points) + len(reference)}")
     for point in (*points, *reference):
+        one_of(f"{point.label}: evaluated_on", point.evaluated_on, ("test", "validation"))
+        whole(f"{point.label}: seeds", point.seeds, least=1)
+        if point.epochs is not None:
+            whole(f"{point.label}: epochs", point.epochs, least=1)
         for name in ("images_per_s", "accuracy", "accuracy_low", "accuracy_high", "parameters"):
             value = getattr(point, name)
             if value is None and name in ("accuracy_low", "accuracy_high"):
