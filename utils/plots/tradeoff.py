@@ -105,8 +105,8 @@ def _size(point: Point, among: Sequence[Point]) -> float:
 @functools.cache
 def _filled(marker: str) -> float:
     """The share of the square round it that a marker fills: all of "s", π/4 of "o", half of "^"."""
-    style = MarkerStyle(marker)
-    (outline,) = style.get_path().transformed(style.get_transform()).to_polygons()
+    shape = MarkerStyle(marker)
+    (outline,) = shape.get_path().transformed(shape.get_transform()).to_polygons()
     x, y = outline.T
     return float(abs(x[:-1] @ y[1:] - x[1:] @ y[:-1]) / 2)  # the shoelace formula
 
