@@ -495,9 +495,7 @@ def test_workers_name_the_run_that_fails(pooled):
 
 
 def test_nothing_else_runs_while_throughput_is_measured(pooled):
-    assert pooled.beside == [([], 0)] * 2 * experiments.ROUNDS, (
-        "no workers, no run, for each of two networks"
-    )
+    assert pooled.beside == [([], 0)] * 2 * experiments.ROUNDS, "no workers, no run, for each of two networks"
 
 
 def test_workers_are_gone_when_the_sweep_ends(pooled):

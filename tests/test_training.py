@@ -910,7 +910,11 @@ def test_more_classes_than_the_network_was_built_for(call):
 
 @pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
 @pytest.mark.parametrize(
-    ("own", "shape"), [(nn.Linear(784, 9), r"\(\d+, 9\)"), (nn.Unflatten(1, (28, 28)), r"\(\d+, 28, 28\)")]
+    ("own", "shape"),
+    [
+        (nn.Linear(784, 9), r"\(\d+, 9\): let its last layer have 10 outputs"),
+        (nn.Unflatten(1, (28, 28)), r"\(\d+, 28, 28\): an nn\.Flatten\(\) is missing"),
+    ],
 )
 def test_scores_that_do_not_fit_of_a_network_of_ones_own(call, own, shape):
     model = nn.Sequential(nn.Flatten(), own, nn.Dropout(0.0))

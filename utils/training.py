@@ -182,9 +182,10 @@ def check_scores(scores: Tensor, data: Data) -> None:
     """ValueError unless `scores` is (N, classes), with one for each label. On a GPU the loss would take all down."""
     needed = int(data.labels.max()) + 1
     if scores.ndim != 2 or scores.shape[1] < needed:
+        flat = f"let its last layer have {needed} outputs, such as nn.Linear(84, {needed})"
         raise ValueError(
             f"the network must give (N, {needed}) scores, one for each class that the labels name, got shape "
-            f"{tuple(scores.shape)}: let its last layer have {needed} outputs, such as nn.Linear(84, {needed})"
+            f"{tuple(scores.shape)}: {flat if scores.ndim == 2 else 'an nn.Flatten() is missing'}"
         )
 
 
