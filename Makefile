@@ -4,9 +4,10 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done || echo python3)
 ARGS ?=
+NAME =
 PY := .venv/bin/python
 
-.PHONY: help environment lab test curve notebooks bench lint lock
+.PHONY: help environment lab test curve experiments notebooks bench lint lock
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -23,6 +24,9 @@ test: environment    ## every test, notebooks included
 
 curve: environment    ## train the small networks, print their table, write results and plot
 	@$(PY) tools/curve.py $(ARGS)
+
+experiments: environment    ## the lessons' reference experiments: which there are; make experiments NAME=curve
+	@$(PY) tools/experiments.py $(NAME) $(ARGS)
 
 notebooks: environment    ## build the notebooks from lessons/ and execute them
 	@$(PY) tools/build_notebooks.py $(ARGS)

@@ -5,9 +5,11 @@ The networks and the images are few and small: a run takes less than a second, o
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pickle
+import random
 import re
 import signal
 import subprocess
@@ -27,6 +29,7 @@ from tqdm import tqdm
 from utils import device, experiments
 from utils.architectures import Architecture, Head, vgg_like
 from utils.experiments import Arm, Experiment, Run, plan, promote, reference, sweep
+from utils.faults import OutOfMemory
 from utils.models import build
 from utils.results import ResultsFile, points, table
 from utils.throughput import inference_throughput
@@ -201,13 +204,6 @@ def test_change_changes_each_arms_recipe_alike():
     assert changed.arms == (Arm(SMALL, replace(SHORT, epochs=5)), Arm(LARGE, replace(SHORT, epochs=5, lr=0.2)))
     assert (changed.name, changed.seeds) == (TWO.name, TWO.seeds)
     assert replace(TWO, arms=arms + arms).architectures == (SMALL, LARGE)
-
-
-def test_the_curve_can_be_planned(tiny):
-    assert len(plan(experiments.CURVE, tiny)) == len(experiments.CURVE.arms) == 8
-    by = experiments.CURVE_TO_CHOOSE_BY
-    assert by.arms == experiments.CURVE.arms and by.name != experiments.CURVE.name
-    assert {run.data_size for run in plan(by, tiny)} == {220}
 
 
 # --- one process ------------------------------------------------------------------------------------------------------
@@ -437,16 +433,16 @@ def test_any_other_error_is_raised(tiny, tmp_path, monkeypatch):
 def test_stop_keeps_what_is_finished_and_the_next_call_goes_on(tiny, tmp_path, trained, monkeypatch, reason):
     usual, steps = experiments._teller, []
 
-    def teller(shares, i, show):
-        tell = usual(shares, i, show)
+    def teller(tell):
+        say_how_much = usual(tell)
 
-        def tell_or_stop(step):
-            tell(step)
+        def say_or_stop(step):
+            say_how_much(step)
             steps.append(step.number)
-            if i == 2 and step.number == 3:
+            if len(trained) == 3 and step.number == 3:
                 raise reason
 
-        return tell_or_stop
+        return say_or_stop
 
     monkeypatch.setattr(experiments, "_teller", teller)
     with pytest.raises(KeyboardInterrupt):
@@ -533,7 +529,7 @@ def started(tiny, tmp_path, monkeypatch):
     assert list(runs_in(tmp_path, ONE)) == [run.key for run in plan(ONE, tiny)], "what is finished is kept"
 
 
-def test_a_worker_that_dies_is_an_error_with_advice(started):
+def test_workers_that_die_while_they_start_are_an_error_with_advice(started):
     with pytest.raises(
         RuntimeError, match=r"Most likely memory ran out(?s:.)*workers=1(?s:.)* in a script .* __name__ =="
     ):
@@ -541,30 +537,6 @@ def test_a_worker_that_dies_is_an_error_with_advice(started):
 
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
-
-
-@posix
-def test_ctrl_c_waits_while_workers_are_started():
-    """Also if another thread takes the signal: the one that is started before it is blocked can."""
-    begun, heard, reached = threading.Event(), threading.Event(), []
-
-    def press():
-        begun.wait()
-        signal.raise_signal(signal.SIGINT)  # to this thread; Python tells the main one
-        heard.set()
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), experiments._interrupts_held():
-        begun.set()
-        heard.wait()
-        code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-        reached.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
-    thread.join()
-    assert reached == ["True\n"], "all of it was done, and what was started doesn't hear Ctrl-C"
-    assert signal.getsignal(signal.SIGINT) is handler
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @posix
@@ -577,6 +549,74 @@ def test_ctrl_c_while_the_workers_start_ends_them_without_a_word(started, capfd)
     with pytest.raises(KeyboardInterrupt):
         started(interrupt)
     assert capfd.readouterr() == ("", "")
+
+
+def killed_once(task, tell):
+    """As `_train_in_worker`, but the process of the first one to get to it is killed, as if memory had run out."""
+    flag = Path(os.environ["KILLED_ONCE"])
+    with contextlib.suppress(FileExistsError):
+        flag.touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return experiments._train_in_worker(task, tell)
+
+
+def killed_with_large(task, tell):
+    """As `_train_in_worker`, but who trains LARGE is killed, each time."""
+    if task.architecture == LARGE:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return experiments._train_in_worker(task, tell)
+
+
+@pytest.fixture
+def worked_by(monkeypatch):
+    """Have the workers call another function than `_train_in_worker`: it is found by its name, in this file."""
+
+    def become(function):
+        usual = experiments.run_in_workers
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        monkeypatch.setattr(experiments, "run_in_workers", lambda _, *a, **o: usual(function, *a, **o))
+
+    return become
+
+
+@posix
+def test_a_worker_that_dies_is_replaced_and_its_run_tried_again(tiny, tmp_path, worked_by, monkeypatch):
+    monkeypatch.setenv("KILLED_ONCE", str(tmp_path / "flag"))
+    worked_by(killed_once)
+    records, lines = swept(TWO, tiny, tmp_path, workers=2)
+    assert [r["kind"] for r in records] == ["throughput"] * 2 + ["run"] * 4
+    (line,) = lines
+    assert line.endswith("its process died (killed by signal 9); it is tried once more.")
+    alone, _ = swept(TWO, tiny, tmp_path / "alone")
+    assert [r.get("accuracy") for r in records] == [r.get("accuracy") for r in alone]
+    assert workers_of() == []
+
+
+@posix
+def test_a_run_whose_worker_dies_twice_is_marked_as_failed_and_the_rest_goes_on(tiny, tmp_path, worked_by, trained):
+    worked_by(killed_with_large)
+    records, lines = swept(TWO, tiny, tmp_path, workers=2)
+    assert [(r["kind"], r["label"], r["seed"]) for r in records[2:]] == [
+        *(("run", SMALL.label, seed) for seed in TWO.seeds),
+        *(("failure", LARGE.label, seed) for seed in TWO.seeds),
+    ]
+    assert all("its process died 2 times (killed by signal 9). Most likely memory" in r["error"] for r in records[4:])
+    assert sum("tried once more" in line for line in lines) == sum("failed: its process" in line for line in lines) == 2
+    assert table(records).label.tolist() == [SMALL.label], "a failure is no result"
+    again, _ = swept(TWO, tiny, tmp_path)  # in this process, where nobody is killed
+    assert sorted(trained) == [(LARGE.label, 0), (LARGE.label, 1)], "the next call tries them again"
+    assert [r["kind"] for r in again[2:]] == ["run"] * 4, "what was done in the end is no failure any more"
+
+
+def test_another_error_in_a_worker_is_raised_with_where_it_was(tiny, tmp_path, worked_by):
+    worked_by(broken)
+    with pytest.raises(LookupError, match="a bug") as caught:
+        swept(TWO, tiny, tmp_path, workers=2)
+    assert "in broken" in caught.value.__notes__[0] and workers_of() == []
+
+
+def broken(task, tell):
+    raise LookupError("a bug")
 
 
 SWEEP = """
@@ -636,6 +676,174 @@ def test_the_workers_of_a_killed_process_end(sweeping):
     children = info.children(recursive=True)
     process.kill()
     wait_until(lambda: all(map(is_gone, children)), "the end of the workers")
+
+
+ZYGOTE = """
+import os, pickle, sys
+from utils import device, experiments
+import torch, torch._dynamo
+
+# Torch is imported once; then each line that is read makes a process that sweeps, until someone kills it.
+usual = experiments.inference_throughput
+experiments.inference_throughput = lambda *a, **k: usual(*a, **k | {"repeats": 1, "seconds": 0})
+device.fastest_dtype = lambda name: torch.float32
+torch.set_num_threads(1)
+with open(sys.argv[1], "rb") as file:
+    experiment, data = pickle.load(file)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        experiments.sweep(experiment, data, folder=sys.argv[2], workers=1, progress=False, report=lambda line: None)
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("gone", flush=True)
+"""
+
+
+@posix
+def test_killed_at_twenty_random_moments_every_run_is_in_the_file_exactly_once(tiny, tmp_path):
+    several = replace(TWO, name="several", seeds=tuple(range(12)))
+    (tmp_path / "zygote.py").write_text(ZYGOTE, encoding="utf-8")
+    (tmp_path / "arguments").write_bytes(pickle.dumps((several, tiny)))
+    zygote = subprocess.Popen(
+        [sys.executable, tmp_path / "zygote.py", tmp_path / "arguments", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    file, moments, known, cut_short = tmp_path / "several.jsonl", random.Random(0), [], 0
+
+    def sweep_for(seconds):
+        """Whether it was killed before it was done."""
+        print("go", file=zygote.stdin, flush=True)
+        child = int(zygote.stdout.readline())
+        if seconds is not None:
+            time.sleep(seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        assert zygote.stdout.readline() == "gone\n"
+
+    with zygote:
+        for kill in range(20):
+            sweep_for(moments.uniform(0, 0.25))
+            lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
+            cut_short += len(known) < len(several.arms) * len(several.seeds) + 2
+            if kill % 4 == 3:  # the moment that is too short to be hit by chance: in the middle of a line
+                file.write_bytes(b"\n".join([*lines[:-1], b""]) + b'{"kind": "run", "key": "ha')
+            assert [*map(json.loads, lines[:-1])][: len(known)] == known, "what was there is still there"
+            known = [*map(json.loads, lines[:-1])]
+        sweep_for(None)
+        zygote.stdin.close()
+    assert cut_short >= 10, "most of the kills came in the middle"
+    records = [*map(json.loads, file.read_text(encoding="utf-8").splitlines())]
+    keys = [record["key"] for record in records]
+    assert len(keys) == len(set(keys)), "nothing twice"
+    assert {r["key"] for r in records if r["kind"] == "run"} == {run.key for run in plan(several, tiny)}
+    assert sum(r["kind"] == "throughput" for r in records) == 2
+
+
+def test_two_sweeps_at_once_into_one_folder_share_one_set_of_runs(tiny, tmp_path, trained):
+    results, said = [], []
+
+    def one_of_them():
+        results.append(sweep(TWO, tiny, folder=tmp_path, workers=1, progress=False, report=said.append))
+
+    threads = [threading.Thread(target=one_of_them) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    keys = [json.loads(line)["key"] for line in (tmp_path / "two.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(keys) == len(set(keys)) == 6 and len(trained) == 4, "every run and throughput once"
+    assert results[0] == results[1] == results[2] and len(results[0]) == 6, "and all of them have all"
+    assert sum("waiting until it has ended" in line for line in said) >= 1
+
+
+@posix
+def test_a_second_process_waits_for_the_first_even_if_that_is_killed(sweeping, tiny, tmp_path, trained):
+    """The lock goes with the process: nobody waits for a dead one."""
+    _, process = sweeping
+    wait_until(lambda: runs_in(tmp_path, UNENDING), "the short run")
+    timer = threading.Timer(1.0, process.kill)
+    timer.start()
+    records, lines = swept(ONE, tiny, tmp_path)
+    timer.join()
+    assert "waiting until it has ended" in lines[0] and "1 of 1 runs are in" in lines[1]
+    assert trained == [] and len(records) == 2
+
+
+@posix
+def test_a_full_disk_is_named_keeps_what_was_finished_and_leaves_no_half_line(tiny, tmp_path, trained):
+    """A limit on the size of files stands for the disk: the system takes a part of a line, then refuses."""
+    import resource
+
+    swept(ONE, tiny, tmp_path)
+    file = tmp_path / "one.jsonl"
+    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    more = replace(ONE, seeds=(0, 1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"could not be kept\. What was finished before is whole") as caught:
+            swept(more, tiny, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(file) and caught.value.errno == errno.EFBIG
+    assert file.read_bytes() == before
+    records, lines = swept(more, tiny, tmp_path)
+    assert len(records) == 3 and lines[0].startswith("1 of 2 runs are in "), "there is room again: it goes on"
+
+
+@posix
+def test_a_full_disk_ends_the_workers_too(tiny, tmp_path, monkeypatch):
+    def append(self, record):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(
+        experiments, "_measure_all", lambda e, *_: {a.digest: {"images_per_s": 1.0} for a in e.architectures}
+    )
+    monkeypatch.setattr(ResultsFile, "append", append)
+    with pytest.raises(OSError, match="No space left"):
+        swept(TWO, tiny, tmp_path, workers=2)
+    assert workers_of() == []
+
+
+def test_a_network_too_large_for_the_memory_is_marked_as_failed_and_the_rest_goes_on(tiny, tmp_path, monkeypatch):
+    usual = experiments.fit
+
+    def fit(net, *arguments, **options):
+        if net.features[0].out_channels == 4:
+            raise OutOfMemory("memory ran out. About 7 images fit", 7)
+        return usual(net, *arguments, **options)
+
+    monkeypatch.setattr(experiments, "fit", fit)
+    records, lines = swept(TWO, tiny, tmp_path)
+    assert [(r["kind"], r["label"]) for r in records[2:]] == [("run", SMALL.label)] * 2 + [("failure", LARGE.label)] * 2
+    assert all(r["error"] == "memory ran out. About 7 images fit" for r in records[4:])
+    assert lines == [f"{LARGE.label}, seed {seed}, failed: memory ran out. About 7 images fit" for seed in (0, 1)]
+    runs = ResultsFile(tmp_path / "two.jsonl").by_key("run").values()
+    assert {run["recipe"]["batch_size"] for run in runs} == {32}, "no recipe was changed"
+
+
+def test_a_network_too_large_to_be_measured_is_marked_as_failed_and_the_rest_goes_on(tiny, tmp_path, monkeypatch):
+    def inference_throughput(net, *arguments, **options):
+        if net.features[0].out_channels == 4:
+            raise OutOfMemory("memory ran out while throughput was measured")
+        return measured_quickly(net, *arguments, **options)
+
+    monkeypatch.setattr(experiments, "inference_throughput", inference_throughput)
+    records, lines = swept(TWO, tiny, tmp_path)
+    assert {(r["kind"], r["label"]) for r in records} == {("throughput", SMALL.label), ("run", SMALL.label)}
+    assert lines == [f"{LARGE.label} failed: memory ran out while throughput was measured"]
+    (failed,) = ResultsFile(tmp_path / "two.jsonl").by_key("failure").values()
+    assert failed["label"] == LARGE.label
+
+
+def test_a_network_that_learnt_nothing_is_reported_and_its_record_says_so(tiny, tmp_path):
+    stuck = SMALL.change(init="normal", init_std=1e-9)
+    experiment = replace(ONE, arms=(Arm(stuck, replace(SHORT, epochs=10, lr=1e-6)),))
+    records, lines = swept(experiment, tiny, tmp_path)
+    (line,) = lines
+    assert line.startswith(f"{stuck.label}, seed 0: the loss stayed at ln 10 = 2.303")
+    assert records[1]["warning"] in line and swept(ONE, tiny, tmp_path)[0][1]["warning"] is None
 
 
 # --- the reference ----------------------------------------------------------------------------------------------------
@@ -738,22 +946,3 @@ def test_nothing_goes_on_from_the_reference(whole, tmp_path, trained):
     trained.clear()
     _, lines = swept(TWO, whole, None)
     assert len(trained) == 4 and lines == []
-
-
-@pytest.mark.parametrize("experiment", [experiments.CURVE, experiments.CURVE_TO_CHOOSE_BY], ids=lambda e: e.name)
-def test_the_committed_reference_is_of_the_experiment_as_it_is(experiment):
-    files = sorted((ROOT / "results" / "reference").glob(f"*/{experiment.name}.jsonl"))
-    assert files
-    for file in files:
-        runs = ResultsFile(file).by_key("run").values()
-        found = sorted((r["digest"], {**r["recipe"], "dtype": "auto"}, r["seed"]) for r in runs)
-        seeds = sorted({r["seed"] for r in runs})
-        assert len(seeds) >= 3
-        arms = [(arm.architecture.digest, dataclasses.asdict(arm.recipe)) for arm in experiment.arms]
-        assert found == sorted((digest, recipe, seed) for digest, recipe in arms for seed in seeds)
-        assert {r["evaluate_on"] for r in runs} == {experiment.evaluate_on} and not any(r["is_sample"] for r in runs)
-        assert {r["data"]["size"] for r in runs} == {60_000 if experiment.evaluate_on == "test" else 55_000}
-        networks = table(ResultsFile(file).read())
-        assert set(networks.digest) == {digest for digest, _ in arms} and len(networks) == len(arms)
-        for picture in ("svg", "png"):
-            assert file.with_suffix(f".{picture}").exists()

@@ -157,8 +157,8 @@ def test_a_full_disk_is_an_error_and_loses_nothing_else(file):
 
 
 def test_two_who_write_at_once_overwrite_nothing(file, monkeypatch):
-    def open_and_be_overtaken(path, mode):
-        opened = open(path, mode)
+    def open_and_be_overtaken(path, mode, **options):
+        opened = open(path, mode, **options)
         usual = opened.read
 
         def read():

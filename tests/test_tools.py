@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,7 +38,12 @@ def load(path):
 
 
 def files_in(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if is_kept(path)}
+
+
+def is_kept(path):
+    """Not a lock: an empty file, which stays where it is."""
+    return path.is_file() and path.suffix != ".lock"
 
 
 # --- make curve -------------------------------------------------------------------------------------------------------
@@ -54,12 +60,8 @@ def tiny(tiny):
 
 
 @pytest.fixture
-def curve(tiny, tmp_path, monkeypatch):
-    """tools/curve.py with two tiny networks, tiny data and a folder of its own; called with the words of a command."""
-    tool = load(ROOT / "tools" / "curve.py")
-    monkeypatch.setattr(tool, "CURVE", TINY_CURVE)
-    monkeypatch.setattr(tool, "pick_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(tool, "load_fashion_mnist", lambda device: tiny)
+def small_world(tiny, tmp_path, monkeypatch):
+    """Tiny data, a folder of its own and brief measurements for the tool that it is called with."""
     monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
     monkeypatch.delenv("BIGGER_AND_DEEPER_RESULTS", raising=False)
     monkeypatch.setattr(device, "fastest_dtype", lambda name: torch.float32)
@@ -69,11 +71,27 @@ def curve(tiny, tmp_path, monkeypatch):
         lambda *a, **k: inference_throughput(*a, **k | {"repeats": 1, "seconds": 0}),
     )
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["curve.py", "--workers", "1", *words])
-        return tool.main()
+    def settle(name):
+        tool = load(ROOT / "tools" / f"{name}.py")
+        monkeypatch.setattr(tool, "pick_device", lambda: torch.device("cpu"))
+        monkeypatch.setattr(tool, "load_fashion_mnist", lambda device: tiny)
 
-    tool.run = run
+        def run(*words):
+            monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+            return tool.main()
+
+        tool.run = run
+        return tool
+
+    return settle
+
+
+@pytest.fixture
+def curve(small_world, monkeypatch):
+    """tools/curve.py with two tiny networks; called with the words of a command."""
+    tool = small_world("curve")
+    monkeypatch.setattr(tool, "CURVE", TINY_CURVE)
+    tool.run = partial(tool.run, "--workers", "1")
     return tool
 
 
@@ -173,6 +191,91 @@ def test_curve_does_not_promote_the_sample_and_says_so(curve, tiny, tmp_path, ca
     assert curve.run("--promote") == 1
     assert "Not promoted: a reference needs all of the images" in capsys.readouterr().err
     assert sorted(files_in(tmp_path)) == [f"results/local/curve.{end}" for end in ("jsonl", "png", "svg")]
+
+
+# --- make experiments -------------------------------------------------------------------------------------------------
+
+OTHER = replace(TINY_CURVE, name="other", arms=TINY_CURVE.arms[:1], seeds=(0, 1))
+
+
+@pytest.fixture
+def reference_runs(small_world, monkeypatch):
+    tool = small_world("experiments")
+    monkeypatch.setattr(tool, "EXPERIMENTS", {"curve": TINY_CURVE, "other": OTHER})
+    monkeypatch.setattr(tool, "BY_LESSON", {"01": (TINY_CURVE,), "02": (OTHER, TINY_CURVE)})
+    return tool
+
+
+def test_experiments_without_a_name_lists_them_and_how_much_is_done(reference_runs, tmp_path, capsys):
+    assert reference_runs.run() == 0
+    assert files_in(tmp_path) == {}, "nothing is run"
+    assert re.search(r"^01  curve +0 of +2 runs   Which one\?$", capsys.readouterr().out, flags=re.M)
+    assert reference_runs.run("other", "--workers", "1") == 0
+    capsys.readouterr()
+    assert reference_runs.run() == 0
+    assert re.search(r"^02  other +2 of +2 runs   Which one\?$", capsys.readouterr().out, flags=re.M)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["curve"], ["curve"]),
+        (["other", "curve"], ["other", "curve"]),
+        (["02"], ["other", "curve"]),
+        (["01", "curve"], ["curve"]),
+        (["all"], ["curve", "other"]),
+    ],
+)
+def test_experiments_are_run_by_name_by_lesson_or_all(reference_runs, tmp_path, capsys, names, expected):
+    assert reference_runs.run(*names, "--workers", "1") == 0
+    assert sorted(files_in(tmp_path)) == sorted(f"results/local/{name}.jsonl" for name in expected)
+    printed = capsys.readouterr().out
+    assert re.findall(r"^(\w+): Which one\?$", printed, flags=re.M) == expected
+    assert SMALL.label in printed
+
+
+def test_experiments_run_the_seeds_that_are_declared_and_resume(reference_runs, tmp_path, capsys):
+    for _ in range(2):
+        assert reference_runs.run("other", "--workers", "1") == 0
+    records = ResultsFile(tmp_path / "results" / "local" / "other.jsonl").read()
+    assert [r["seed"] for r in records if r["kind"] == "run"] == [0, 1]
+    assert "2 of 2 runs are in " in capsys.readouterr().out
+
+
+def test_only_promote_makes_a_reference_and_only_of_what_is_whole(reference_runs, tmp_path, capsys, monkeypatch):
+    reference = tmp_path / "results" / "reference"
+    assert reference_runs.run("other", "--workers", "1") == 0 and not reference.exists()
+    assert reference_runs.run("other", "--workers", "1", "--promote") == 0
+    assert [file.name for file in reference.glob("*/*")] == ["other.jsonl"]
+    failing = replace(OTHER, name="other", arms=(*OTHER.arms, Arm(LARGE, replace(SHORT, lr=1e6))))
+    monkeypatch.setattr(reference_runs, "EXPERIMENTS", {"other": failing})
+    before = files_in(reference)
+    assert reference_runs.run("other", "--workers", "1", "--promote") == 1
+    printed = capsys.readouterr().err
+    assert f"failed: {LARGE.label}, seed 0" in printed and "Not promoted: 2 of 4 runs are missing" in printed
+    assert files_in(reference) == before
+
+
+def test_experiments_that_there_are_not_are_refused_with_those_that_there_are(reference_runs, tmp_path, capsys):
+    for words in (["nonsense"], ["curve", "--workers", "0"]):
+        with pytest.raises(SystemExit) as stopped:
+            reference_runs.run(*words)
+        assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert "take one of curve, other; or a lesson's, 01, 02; or all" in printed and "at least 1, got 0" in printed
+    assert files_in(tmp_path) == {}
+
+
+def test_experiments_can_be_stopped(reference_runs, capsys, monkeypatch):
+    def sweep(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference_runs, "sweep", sweep)
+    assert reference_runs.run("all") == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+# --- make bench -------------------------------------------------------------------------------------------------------
 
 
 def test_bench_prints_a_figure_beside_its_goal(tiny, monkeypatch):

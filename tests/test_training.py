@@ -546,10 +546,17 @@ def test_the_first_loss_that_is_no_number_is_an_error(monkeypatch, at, model, pi
     with pytest.raises(TrainingError) as caught:
         quiet(model, watched, replace(PLAIN, lr=0.01), callbacks=[lambda step: losses.append(float(step.loss))])
     good = f"the last good loss was {losses[at - 2]:.4g}" if at > 1 else "it was never a number"
-    assert str(caught.value) == (
-        f"the loss became {found} at step {at} of 8; {good}. Most often the learning rate is too high: it is lr=0.01, "
-        f'try a third of it. Else try init="he" or norm="batch", and look for NaN in your images'
-    )
+    if found == "nan":
+        first = watched.orders[at - 1][0]
+        why = f"The cause is in the data: image {first} holds nan. Repair that image or leave it out"
+    elif at == 1:
+        why = "The images and the weights are all right, so it is the scale"
+    else:
+        why = (
+            "The images and the first weights were all right, so most often the learning rate is too high: it is "
+            'lr=0.01, try a third of it. Else try init="he" or norm="batch"'
+        )
+    assert str(caught.value).startswith(f"the loss became {found} at step {at} of 8; {good}. {why}")
     ends_epoch = 4 if at <= 4 else 8
     assert len(losses) == (at if look_every == 0 else ends_epoch), "found at the next look, at the epoch's end at most"
     assert not model.training

@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 
 from utils.architectures import VGG_SMALL
+from utils.catalog import CURVE
 from utils.data import load_fashion_mnist
 from utils.device import describe, pick_device
-from utils.experiments import CURVE
 from utils.models import build
 from utils.training import evaluate, fit
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from utils import plots
+from utils.catalog import CURVE, CURVE_TO_CHOOSE_BY
 from utils.data import DataError, load_fashion_mnist
 from utils.device import describe, pick_device
-from utils.experiments import CURVE, CURVE_TO_CHOOSE_BY, local_folder, promote, sweep
+from utils.experiments import local_folder, promote, sweep
 from utils.results import in_words, points, table
 
 

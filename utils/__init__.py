@@ -22,17 +22,22 @@ __version__ = "0.1.0"
 _MODULES = (
     "architectures",
     "blocks",
+    "book",
+    "catalog",
     "checks",
     "cores",
     "data",
     "device",
     "experiments",
+    "faults",
     "models",
     "plots",
+    "profiling",
     "progress",
     "results",
     "throughput",
     "training",
+    "workers",
 )
 __all__ = [*_MODULES]
 

@@ -9,33 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing
 from tqdm import tqdm
 
-from utils.architectures import ALEXNET_SMALL, LENET, LENET_BOOK, VGG_SMALL, Architecture
+from utils.architectures import Architecture
 from utils.checks import of_kind, one_of, tuple_of, whole
 from utils.cores import cpu_cores
 from utils.data import FashionMNIST
 from utils.device import device_name, dtype_name, versions
+from utils.faults import OutOfMemory, TrainingError
 from utils.models import build
 from utils.progress import progress_bar
 from utils.results import Point, Record, ResultsFile, points, table
 from utils.throughput import Throughput, inference_throughput, merged
-from utils.training import Callback, Recipe, Step, TrainingError, evaluate, fit
+from utils.training import Callback, Recipe, Step, evaluate, fit
+from utils.workers import Tell, WorkerDied, run_in_workers
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 ROUNDS = 5  # in which throughputs are measured
@@ -91,25 +86,6 @@ class Experiment:
     def change(self, **recipe: Any) -> Experiment:
         """A copy in which every arm's recipe is changed alike: `CURVE.change(epochs=1)`."""
         return replace(self, arms=tuple(Arm(arm.architecture, replace(arm.recipe, **recipe)) for arm in self.arms))
-
-
-# The learning rates were chosen on the validation images, each network's for itself (tools/tune.py).
-CURVE = Experiment(
-    name="curve",
-    question="What does accuracy cost in throughput, from LeNet to small VGGs?",
-    arms=(
-        Arm(LENET_BOOK, Recipe(epochs=2, lr=0.5)),
-        Arm(LENET, Recipe(epochs=2, lr=0.05)),
-        Arm(ALEXNET_SMALL, Recipe(epochs=2, lr=0.05)),
-        Arm(VGG_SMALL["VGG (1,1)"], Recipe(epochs=2, lr=0.1)),
-        Arm(VGG_SMALL["VGG (1,1,1)"], Recipe(epochs=2, lr=0.1)),
-        Arm(VGG_SMALL["VGG (2,2)"], Recipe(epochs=2, lr=0.05)),
-        Arm(VGG_SMALL["VGG (2,2,2) + BN"], Recipe(epochs=2, lr=0.1)),
-        Arm(VGG_SMALL["VGG-11 ⅛ + BN"], Recipe(epochs=2, lr=0.1)),
-    ),
-)
-# The same, for whoever chooses one of them.
-CURVE_TO_CHOOSE_BY = replace(CURVE, name="curve_validation", evaluate_on="validation")
 
 
 @dataclass(frozen=True)
@@ -224,7 +200,8 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
         "threads": torch.get_num_threads(),
         "device": run.device,
         "versions": run.versions,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "warning": history.warning,
+        "time": _now(),
     }
 
 
@@ -249,24 +226,47 @@ def sweep(
 
     The file is `experiment.name`.jsonl in `folder`, or in `local_folder()` unless you name one. On a CPU, `workers`
     processes (one a core, unless you say otherwise) train side by side; on a GPU one network trains at a time. A run
-    that fails (TrainingError) is reported and left out, the rest goes on. ■ or Ctrl-C ends the workers; what is
-    finished is kept, and the next call goes on from there.
+    that fails (its loss is no number, memory runs out, its process dies twice) is reported and marked as failed in the
+    file, and the rest goes on; the next call tries it again. ■ or Ctrl-C ends the workers; what is finished is kept,
+    and the next call goes on from there. A second sweep into the same file waits until the first has ended.
 
     In a script of yours call it under `if __name__ == "__main__":`, because the processes import the script.
     """
     if workers is not None:
         whole("workers", workers, least=1)
-    file = ResultsFile(Path(folder or local_folder()) / f"{experiment.name}.jsonl")
     runs = plan(experiment, data)
-    speeds = _measure_all(experiment, data.train.device, file, progress)
-    done = file.by_key("run")
-    todo = [run for run in runs if run.key not in done]
-    if len(todo) < len(runs):
-        report(f"{len(runs) - len(todo)} of {len(runs)} runs are in {_short(file.path)} already; they aren't repeated.")
+    file = ResultsFile(Path(folder or local_folder()) / f"{experiment.name}.jsonl")
+    with file.for_one_alone(report):
+        speeds = _measure_all(experiment, data.train.device, file, progress, report)
+        done = file.by_key("run")
+        if any(run.key in done for run in runs):
+            known = sum(run.key in done for run in runs)
+            report(f"{known} of {len(runs)} runs are in {_short(file.path)} already; they aren't repeated.")
+        todo = [run for run in runs if run.key not in done and run.architecture.digest in speeds]
+        _train_into(file, todo, speeds, data, workers, progress, report)
+        finished, failed = file.by_key("run"), file.by_key("failure")
+    keys = [run.key for run in runs]
+    return [
+        *speeds.values(),
+        *(finished[key] for key in keys if key in finished),
+        *(failed[key] for key in keys if key in failed and key not in finished),
+    ]
+
+
+def _train_into(
+    file: ResultsFile,
+    todo: list[Run],
+    speeds: dict[str, Record],
+    data: FashionMNIST,
+    workers: int | None,
+    progress: bool,
+    report: Callable[[str], None],
+) -> None:
+    """Train the runs, and write each one's record when it is there."""
     # The longest first: then no core is left alone with a long one at the end.
     speed = {digest: record["images_per_s"] for digest, record in speeds.items()}
     cost = {run.key: run.data_size * run.recipe.epochs / speed[run.architecture.digest] for run in todo}
-    todo.sort(key=lambda run: cost[run.key], reverse=True)
+    todo = sorted(todo, key=lambda run: cost[run.key], reverse=True)
     if data.train.device.type != "cpu":
         workers = 1
     workers = min(workers or cpu_cores(), len(todo))
@@ -277,13 +277,23 @@ def sweep(
         postfix=[""],
     )
     with bar:
-        for run, record in _train_all(todo, data, workers, _Progress(bar, todo, cost)):
-            if isinstance(record, TrainingError):
+        for run, record in _train_all(todo, data, workers, _Progress(bar, todo, cost), report):
+            if isinstance(record, Exception):
                 report(f"{run.architecture.label}, seed {run.seed}, failed: {record}")
-            else:
-                file.append(record)
-    finished = file.by_key("run")
-    return [*speeds.values(), *(finished[run.key] for run in runs if run.key in finished)]
+                record = _failure(run.key, run.architecture, record, seed=run.seed)
+            elif record["warning"]:
+                report(f"{run.architecture.label}, seed {run.seed}: {record['warning']}")
+            file.append(record)
+
+
+def _failure(key: str, architecture: Architecture, error: Exception, **more: Any) -> Record:
+    """The record that marks something as failed. One that says that it was done, if it comes later, outranks it."""
+    stamp = {"kind": "failure", "key": key, "label": architecture.label, "digest": architecture.digest}
+    return stamp | more | {"error": str(error), "time": _now()}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _short(path: Path) -> str:
@@ -295,143 +305,113 @@ class _Progress:
     """One bar for all workers. Its unit is a run's expected cost, so that the time left is worth something."""
 
     def __init__(self, bar: tqdm, runs: Sequence[Run], cost: dict[str, float]) -> None:
-        self.bar, self.costs, self.finished = bar, [cost[run.key] for run in runs], 0
+        self.bar, self.runs, self.costs = bar, runs, [cost[run.key] for run in runs]
+        self.shares = [0.0] * len(runs)  # how much of each run is done
 
-    def show(self, shares: Sequence[float]) -> None:
-        """`shares`: how much of each run is done, 0 … 1."""
+    def at(self, i: int, share: float) -> None:
+        """Run `i` is done to `share`, 0 … 1."""
+        self.shares[i] = share
         if self.bar.disable:  # then it has no postfix either
             return
-        self.finished = sum(share >= 1 for share in shares)
-        self.bar.postfix[0] = f"{self.finished} of {len(self.costs)} trained,"
-        self.bar.update(sum(c * s for c, s in zip(self.costs, shares, strict=True)) - self.bar.n)
+        self.bar.postfix[0] = self.in_words()
+        self.bar.update(sum(c * s for c, s in zip(self.costs, self.shares, strict=True)) - self.bar.n)
+
+    def in_words(self) -> str:
+        """`3 of 8 trained, now VGG (2,2) 45 % and LeNet 80 %,`"""
+        under_way = [
+            f"{run.architecture.label} {share:.0%}".replace("%", " %")
+            for run, share in zip(self.runs, self.shares, strict=True)
+            if 0 < share < 1
+        ]
+        now = f" now {' and '.join(under_way)}," if under_way else ""
+        return f"{sum(share >= 1 for share in self.shares)} of {len(self.runs)} trained,{now}"
 
 
 def _train_all(
-    runs: Sequence[Run], data: FashionMNIST, workers: int, progress: _Progress
-) -> Iterator[tuple[Run, Record | TrainingError]]:
+    runs: Sequence[Run], data: FashionMNIST, workers: int, progress: _Progress, report: Callable[[str], None]
+) -> Iterator[tuple[Run, Record | Exception]]:
     """Each run with its record, or with the error that ended it, as they finish."""
-    if not runs:
-        return
-    if data.train.device.type == "cpu" and workers > 1:
-        yield from _train_in_processes(runs, data, workers, progress)
-        return
-    shares = [0.0] * len(runs)
+    train_each = _train_in_processes if data.train.device.type == "cpu" and workers > 1 else _train_here
+    for i, record in train_each(runs, data, workers, progress, report):
+        progress.at(i, 1.0)
+        if isinstance(record, Exception) and not isinstance(record, (TrainingError, WorkerDied)):
+            raise record
+        yield runs[i], record
+
+
+def _train_here(
+    runs: Sequence[Run], data: FashionMNIST, workers: int, progress: _Progress, report: Callable[[str], None]
+) -> Iterator[tuple[int, Record | Exception]]:
+    """In this process, one after the other: on a GPU, or with one worker."""
     for i, run in enumerate(runs):
         try:
-            record = train_once(run, data, callbacks=[_teller(shares, i, lambda: progress.show(shares))])
+            record = train_once(run, data, callbacks=[_teller(lambda share, i=i: progress.at(i, share))])
         except TrainingError as error:
             record = error
-        shares[i] = 1.0
-        progress.show(shares)
-        if record is not None:
-            yield run, record
         if record is None:  # ■ was pressed, and `fit` has said so
             raise KeyboardInterrupt
-
-
-def _teller(shares: Any, i: int, show: Callable[[], object], every: float = 0.3) -> Callback:
-    """A callback that notes every 0.3 s how much of run i is done."""
-    last = time.perf_counter()
-
-    def tell(step: Step) -> None:
-        nonlocal last
-        if time.perf_counter() - last > every:
-            last = time.perf_counter()
-            shares[i] = min(step.number / step.total, 0.999)  # 1 is kept for what is evaluated too
-            show()
-
-    return tell
+        yield i, record
 
 
 def _train_in_processes(
-    runs: Sequence[Run], data: FashionMNIST, workers: int, progress: _Progress
-) -> Iterator[tuple[Run, Record | TrainingError]]:
-    """Spawned processes, each kept for many runs: on two cores, two with a thread each beat one with two threads.
+    runs: Sequence[Run], data: FashionMNIST, workers: int, progress: _Progress, report: Callable[[str], None]
+) -> Iterator[tuple[int, Record | Exception]]:
+    """In processes that share one copy of the images: on two cores, two with a thread each beat one with two."""
 
-    They share one copy of the images in memory, and note their progress in a shared array.
-    """
-    context = torch.multiprocessing.get_context("spawn")
-    shares, threads = context.Array("d", len(runs), lock=False), max(1, cpu_cores() // workers)
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(data, shares, threads))
-    others = set(multiprocessing.active_children())
-    pending: set[Future] = set()
-    try:
-        with _interrupts_held():
-            futures = {pool.submit(_train_in_worker, run, i): i for i, run in enumerate(runs)}
-            pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, timeout=0.3, return_when=FIRST_COMPLETED)
-            for future in finished:
-                shares[futures[future]] = 1.0
-                yield runs[futures[future]], future.exception() if _failed(future) else future.result()
-            progress.show(shares)
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "A training process died; the finished runs are kept. Most likely memory ran out: close other programs, "
-            "then run this again (with workers=1 it needs the least). Or, in a script of yours, the call doesn't stand "
-            'under `if __name__ == "__main__":`, where it must, because the processes import the script.'
-        ) from error
-    finally:
-        if pending:  # ended early: what the workers are at is of no use any more, and may take long
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
+    def retried(i: int, why: str) -> None:
+        progress.at(i, 0.0)
+        run = runs[i]
+        report(f"{run.architecture.label}, seed {run.seed}: its process died ({why}); it is tried once more.")
+
+    threads = max(1, cpu_cores() // workers)
+    outcomes = run_in_workers(
+        _train_in_worker, runs, workers, set_up=_set_up_worker, arguments=(data, threads), told=progress.at,
+        retried=retried,
+    )  # fmt: skip
+    for i, record in outcomes:
+        if isinstance(record, WorkerDied):
+            record = WorkerDied(
+                f"{record}. Most likely memory ran out: close other programs, or take fewer workers (with workers=1 it "
+                f"needs the least)"
+            )
+        yield i, record
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits, and what is started here never hears it: else each worker, while it still imports, would die of it
-    with a traceback of its own."""
-    if threading.current_thread() is not threading.main_thread():  # only that one hears it
-        yield
-        return
-    heard: list[tuple[Any, ...]] = []  # blocking it isn't enough: another thread of this process may take it
-    handler = signal.signal(signal.SIGINT, lambda *details: heard.append(details))
-    can_block = hasattr(signal, "pthread_sigmask")  # not on Windows
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if can_block else None
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        signal.signal(signal.SIGINT, handler)
-        if heard and callable(handler):
-            handler(*heard[0])
+def _teller(tell: Tell, every: float = 0.3) -> Callback:
+    """A callback that tells every 0.3 s how much of a run is done."""
+    last = time.perf_counter()
+
+    def say_how_much(step: Step) -> None:
+        nonlocal last
+        if time.perf_counter() - last > every:
+            last = time.perf_counter()
+            tell(min(step.number / step.total, 0.999))  # 1 is kept for what is evaluated too
+
+    return say_how_much
 
 
-def _failed(future: Future) -> bool:
-    """Did the training itself fail? Any other exception is raised where the result is asked for."""
-    return isinstance(future.exception(), TrainingError)
+_in_worker: dict[str, Any] = {}  # what a worker process keeps between its runs
 
 
-_worker: dict[str, Any] = {}  # what a worker process keeps between its runs
-
-
-def _start_worker(data: FashionMNIST, shares: Any, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the first one ends the others
+def _set_up_worker(data: FashionMNIST, threads: int) -> None:
     torch.set_num_threads(threads)
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a worker that is ended leaves behind
-    _worker.update(data=data, shares=shares)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _in_worker["data"] = data
 
 
-def _end_with_parent() -> None:
-    """Without this, a worker whose parent was killed would wait for its next run forever."""
-    torch.multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _train_in_worker(run: Run, i: int) -> Record | None:
-    return train_once(run, _worker["data"], callbacks=[_teller(_worker["shares"], i, lambda: None)])
+def _train_in_worker(run: Run, tell: Tell) -> Record | None:
+    return train_once(run, _in_worker["data"], callbacks=[_teller(tell)])
 
 
 # --- throughput -----------------------------------------------------------------------------------------------------
 
 
-def _measure_all(experiment: Experiment, device: torch.device, file: ResultsFile, progress: bool) -> dict[str, Record]:
+def _measure_all(
+    experiment: Experiment, device: torch.device, file: ResultsFile, progress: bool, report: Callable[[str], None]
+) -> dict[str, Record]:
     """Inference throughput by architecture digest: from the file, or measured now, alone and with all threads.
 
-    In rounds, each network once a round: what else the machine does in the meantime slows all of them alike.
+    In rounds, each network once a round: what else the machine does in the meantime slows all of them alike. A network
+    for which memory runs out is reported, marked as failed, and left out.
     """
     keys = {a: _speed_key(a, experiment.batch_size, device) for a in experiment.architectures}
     known = file.by_key("throughput")
@@ -439,13 +419,23 @@ def _measure_all(experiment: Experiment, device: torch.device, file: ResultsFile
     measured: dict[Architecture, list[Throughput]] = {a: [] for a in nets}
     turns = [a for _ in range(ROUNDS) for a in nets]
     for a in progress_bar(turns, desc="measuring throughput", disable=not progress or not turns):
-        once = inference_throughput(nets[a], a.input_shape, batch_size=experiment.batch_size, device=device, repeats=1)
-        measured[a].append(once)
+        if a not in measured:
+            continue
+        try:
+            once = inference_throughput(
+                nets[a], a.input_shape, batch_size=experiment.batch_size, device=device, repeats=1
+            )
+        except OutOfMemory as error:
+            del measured[a]
+            report(f"{a.label} failed: {error}")
+            file.append(_failure(keys[a], a, error))
+        else:
+            measured[a].append(once)
     for a, rounds in measured.items():
         stamp = {"kind": "throughput", "key": keys[a], "label": a.label, "digest": a.digest}
         known[keys[a]] = stamp | merged(rounds).to_dict()
         file.append(known[keys[a]])
-    return {a.digest: known[key] for a, key in keys.items()}
+    return {a.digest: known[key] for a, key in keys.items() if key in known}
 
 
 def _speed_key(architecture: Architecture, batch_size: int, device: torch.device) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from utils.architectures import Architecture
 
@@ -50,21 +53,63 @@ class ResultsFile:
         return records
 
     def append(self, record: Record) -> None:
-        """Write one record, whole and to the disk, behind the last whole one."""
+        """Write one record, whole and to the disk, behind the last whole one; or, where that fails, nothing.
+
+        Raises OSError, with what to do, if it can't be written: the disk is full, the folder is read-only.
+        """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # "a": behind whatever another process has written meanwhile; no buffer, which would be written at the end.
+            with open(self.path, "a+b", buffering=0) as file:
+                file.seek(0)
+                content = file.read()
+                if not content.endswith(b"\n"):
+                    file.truncate(content.rfind(b"\n") + 1)
+                _write_whole(file, line)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OSError(
+                error.errno,
+                f"{reason}: this result could not be kept. What was finished before is whole in the file. Make room, "
+                f"or name another folder in BIGGER_AND_DEEPER_RESULTS, and run this again: it goes on from there",
+                str(self.path),
+            ) from error
+
+    @contextmanager
+    def for_one_alone(self, report: Callable[[str], None] = print) -> Iterator[None]:
+        """While this lasts, no other process writes results into this file: it waits here, and says so.
+
+        The system gives the lock back when a process ends, however it ends.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+b") as file:  # "a": behind whatever another process has written in the meantime
-            file.seek(0)
-            content = file.read()
-            if not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            report(f"Something else is at work on {self.path.name} in this folder: waiting until it has ended …")
+            lock.acquire(poll_interval=0.2)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def by_key(self, kind: str) -> dict[str, Record]:
         """The records of one kind by their key; of two with one key, the later."""
         return {record["key"]: record for record in self.read() if record["kind"] == kind}
+
+
+def _write_whole(file: RawIOBase, line: bytes) -> None:
+    """All of the line, to the disk, or nothing of it."""
+    written = 0
+    try:
+        while written < len(line):  # a disk that is nearly full takes a part
+            written += file.write(line[written:])
+        os.fsync(file.fileno())
+    except OSError:
+        if written:
+            file.truncate(file.tell() - written)
+        raise
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import nn
 
 from utils.checks import is_number, of_kind, tuple_of, whole
 from utils.device import device_name, dtype_name, resolve_dtype, synchronize, versions
+from utils.faults import OutOfMemory, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def inference_throughput(
     input_shape is one image's (channels, height, width). Each of the `repeats` timings runs whole batches for at least
     `seconds`. dtype="auto" takes what `fit` would. The model is moved to the device and left there, its mode put back.
 
-    Raises ValueError for an argument that makes no sense.
+    Raises ValueError for an argument that makes no sense, OutOfMemory if the batch doesn't fit.
     """
     of_kind("model", model, nn.Module, "build(LENET)")
     whole("batch_size", batch_size, least=1)
@@ -79,6 +80,13 @@ def inference_throughput(
     try:
         with torch.inference_mode():
             rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"memory ran out while throughput was measured, with a batch of {batch_size} images of "
+            f"{tuple(input_shape)}: take a smaller batch_size, for all networks that you compare"
+        ) from error
     finally:
         model.train(was_training)
     return Throughput(

@@ -5,9 +5,10 @@ Nothing in the loop waits for the device: losses stay there, in one tensor, unti
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +18,18 @@ from torch.nn import functional as F
 from utils.checks import is_number, of_kind, one_of, share, truth, whole
 from utils.data import AUGMENTATIONS, SIDE
 from utils.device import DTYPES, device_name, dtype_name, resolve_dtype, synchronize
+from utils.faults import (
+    OutOfMemory,
+    check_weights,
+    is_out_of_memory,
+    largest_that_fits,
+    learnt_nothing,
+    loss_is_no_number,
+    not_finite_among,
+    not_finite_in,
+    weights_are_no_numbers,
+)
+from utils.faults import TrainingError as TrainingError  # where those who train look for it
 from utils.progress import progress_bar
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -93,10 +106,6 @@ class Step:
         return self.number % self.steps_per_epoch == 0
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says at which step, with what loss, and what to try."""
-
-
 class StopTraining(Exception):
     """A callback raises this to end `fit` early, with what has been learnt so far."""
 
@@ -111,11 +120,13 @@ def train(
 
     Each epoch sees the images in a new order; a last batch that isn't full is left out. The same seed gives the same
     order, augmentation and dropout. image_size None: what `build` made the model for, or 28 for a model of your own.
-    Raises ValueError if there is nothing to train, nothing to train on, or the images have other channels.
+    Raises ValueError if there is nothing to train, nothing to train on, or the images have other channels;
+    TrainingError if the weights are no numbers to begin with.
     """
     image_size = check_images(model, data, image_size)
     of_kind("recipe", recipe, Recipe, "Recipe(epochs=2, lr=0.05)")
     whole("seed", seed, least=0)
+    check_weights(model)
     torch.manual_seed(seed)  # dropout draws from the device's global generator
     prepare(model, data.device, recipe)
     return _steps(model, data, recipe, make_optimizer(model, recipe), image_size, seed)
@@ -128,14 +139,10 @@ def _steps(
     steps_per_epoch, total = count_steps(data, recipe)
     schedule = make_schedule(optimizer, recipe, total)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)  # fp16 underflows without it
-    shuffle, augment = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
+    augment = torch.Generator(device).manual_seed(seed)
     seen = 0
 
-    for number in range(1, total + 1):
-        i = (number - 1) % steps_per_epoch
-        if i == 0:
-            order = torch.randperm(len(data), generator=shuffle).to(device)
-        index = order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
+    for number, index in enumerate(shuffled(data, recipe, seed), start=1):
         images, labels = data.batch(index, image_size=image_size, augment=recipe.augment, generator=augment)
         if recipe.channels_last:
             images = images.to(memory_format=torch.channels_last)
@@ -153,6 +160,16 @@ def _steps(
         schedule.step()
         seen += len(index)
         yield Step(number, total, steps_per_epoch, seen, loss.detach())
+
+
+def shuffled(data: Data, recipe: Recipe, seed: int) -> Iterator[Tensor]:
+    """For each step the numbers of its images, (B,) int64, where `data` is: another order each epoch."""
+    shuffle = torch.Generator().manual_seed(seed)
+    steps_per_epoch, _ = count_steps(data, recipe)
+    for _ in range(recipe.epochs):
+        order = torch.randperm(len(data), generator=shuffle).to(data.device)
+        for i in range(steps_per_epoch):
+            yield order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
 
 
 def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
@@ -255,31 +272,53 @@ def evaluate(
     """Loss and accuracy of `model` on `data`, dropout off. The model's mode is put back afterwards.
 
     image_size None: what `build` made the model for, or 28 for a model of your own. dtype: what autocast computes in;
-    "auto": what `fit` takes for it.
+    "auto": what `fit` takes for it. Raises ValueError for what can't be evaluated, OutOfMemory if a batch doesn't fit.
     """
     whole("batch_size", batch_size, least=1)
     image_size = check_images(model, data, image_size)
     compute_in = resolve_dtype(dtype, data.device)
     was_training = model.training
     model.to(data.device).eval()  # not in inference mode: what is moved in it can't be trained afterwards
-    loss = torch.zeros((), device=data.device)
-    predictions = []
     try:
-        with torch.inference_mode():
-            for start in range(0, len(data), batch_size):
-                index = torch.arange(start, min(start + batch_size, len(data)), device=data.device)
-                images, labels = data.batch(index, image_size=image_size, augment="none", generator=None)
-                with torch.autocast(data.device.type, dtype=compute_in, enabled=compute_in != torch.float32):
-                    scores = model(images)
-                    if start == 0:
-                        check_scores(scores, data)
-                    loss += F.cross_entropy(scores, labels, reduction="sum")
-                predictions.append(scores.argmax(dim=1))
+        return _evaluate(model, data, image_size, batch_size, compute_in)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
     finally:
         model.train(was_training)
+    # Not in the `except`: until it ends, the error's traceback holds the whole batch in memory.
+    asked = min(batch_size, len(data))
+    largest = largest_that_fits(
+        lambda batch: next(_scores(model, data, image_size, batch, compute_in)), asked, data.device
+    )
+    to_do = f"About {largest} fit: take evaluate(…, batch_size={largest})" if largest else "Not even one fits"
+    raise OutOfMemory(f"memory ran out in evaluation, with a batch of {asked} images. {to_do}", largest)
+
+
+def _evaluate(model: nn.Module, data: Data, image_size: int, batch_size: int, compute_in: torch.dtype) -> Evaluation:
+    loss = torch.zeros((), device=data.device)
+    predictions = []
+    for scores, labels in _scores(model, data, image_size, batch_size, compute_in):
+        loss += F.cross_entropy(scores.float(), labels, reduction="sum")
+        predictions.append(scores.argmax(dim=1))
     predicted = torch.cat(predictions)
     accuracy = (predicted == data.labels).double().mean()
     return Evaluation(float(loss) / len(data), float(accuracy), predicted.cpu())
+
+
+@torch.inference_mode()
+def _scores(
+    model: nn.Module, data: Data, image_size: int, batch_size: int, compute_in: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scores (B, classes) and labels (B,), batch by batch."""
+    for start in range(0, len(data), batch_size):
+        index = torch.arange(start, min(start + batch_size, len(data)), device=data.device)
+        images, labels = data.batch(index, image_size=image_size, augment="none", generator=None)
+        with torch.autocast(data.device.type, dtype=compute_in, enabled=compute_in != torch.float32):
+            scores = model(images)
+        if start == 0:
+            check_scores(scores, data)
+        yield scores, labels
 
 
 # --- fit ------------------------------------------------------------------------------------------------------------
@@ -300,6 +339,7 @@ class History:
     images: int = 0
     seconds: float = 0.0  # in steps and callbacks, without evaluation
     stopped: str | None = None  # None: ran to its end
+    warning: str | None = None  # what is wrong with a run that did: that it has learnt nothing
 
     @property
     def images_per_s(self) -> float:
@@ -331,7 +371,11 @@ def fit(
     validation) and may raise `StopTraining`. ■ or Ctrl-C stops too: the model keeps what it has learnt, and the history
     says so.
 
-    Raises ValueError for what can't be trained, TrainingError if the loss stops being a number.
+    A loss that stayed where it is for a network that ignores its images is said, and noted as the history's `warning`.
+
+    Raises ValueError for what can't be trained; TrainingError if the loss or the weights stop being numbers;
+    OutOfMemory, which is one, if a batch doesn't fit: it names the largest that does, and changes nothing itself. What
+    a callback raises comes out as it is. After any of these the network has the weights of its last step.
     """
     return _Fit(model, data, recipe or Recipe(), image_size, validation, seed, callbacks, progress).run()
 
@@ -342,7 +386,7 @@ class _Fit:
     SHOW_EVERY = 0.5  # seconds: how often the loss is fetched from the device, for the bar and to be checked
 
     def __init__(self, model, data, recipe, image_size, validation, seed, callbacks, progress) -> None:
-        check_images(model, data, image_size)
+        self.image_size = check_images(model, data, image_size)
         if validation is not None:
             check_images(model, validation, image_size)
             if validation.device != data.device:
@@ -350,8 +394,8 @@ class _Fit:
                     f"validation must be where data is, on {data.device}, got images on {validation.device}"
                 )
         self.steps = train(model, data, recipe, image_size=image_size, seed=seed)
-        self.model, self.data, self.image_size = model, data, image_size
-        self.validation, self.callbacks = validation, callbacks
+        self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
+        self.validation, self.callbacks, self.progress = validation, callbacks, progress
         per_epoch, total = count_steps(data, recipe)
         dtype = dtype_name(recipe.dtype, data.device)
         self.history = History(asdict(recipe), seed, device_name(data.device), dtype, total, per_epoch)
@@ -376,16 +420,16 @@ class _Fit:
             history.losses = self.losses[: self.done].tolist()
             self.model.eval()
         self._check()  # who stopped it may not have seen the last losses
+        self._check_end()
         return history
 
     def _drain(self) -> None:
         self._start_clock()
-        for step in self.steps:
+        while (step := self._next_step()) is not None:
             self.losses[step.number - 1] = step.loss
             self.done, self.history.images = step.number, step.images
             try:
-                for callback in self.callbacks:
-                    callback(step)
+                self._call_back(step)
             except StopTraining:
                 if step.ends_epoch:  # the epoch is whole
                     self._pause(step)
@@ -393,6 +437,30 @@ class _Fit:
             if step.ends_epoch or time.perf_counter() > self.next_look:
                 self._pause(step)
                 self._start_clock()
+
+    def _next_step(self) -> Step | None:
+        try:
+            return next(self.steps, None)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            found = str(error).split("\n")[0] or type(error).__name__
+        # Not in the `except`: until it ends, the error's traceback holds the whole batch in memory.
+        raise self._out_of_memory(found)
+
+    def _call_back(self, step: Step) -> None:
+        for callback in self.callbacks:
+            try:
+                callback(step)
+            except StopTraining:
+                raise
+            except Exception as error:
+                name = getattr(callback, "__name__", type(callback).__name__)
+                error.add_note(
+                    f"Raised by the callback {name!r} at step {step.number} of {step.total}. The network keeps what it "
+                    f"has learnt so far."
+                )
+                raise
 
     def _pause(self, step: Step) -> None:
         self._stop_clock()
@@ -421,15 +489,54 @@ class _Fit:
     def _check(self) -> None:
         bad = (~self.losses[self.checked : self.done].isfinite()).nonzero()
         if len(bad):
-            raise self._not_finite(self.checked + int(bad[0]))
+            number = self.checked + int(bad[0]) + 1
+            losses = self.losses[:number].tolist()
+            raise loss_is_no_number(
+                losses, self.history.total_steps, self.recipe.lr, self.history.dtype, self._spoilt_image(number)
+            )
 
-    def _not_finite(self, index: int) -> TrainingError:
-        good = f"the last good loss was {float(self.losses[index - 1]):.4g}" if index else "it was never a number"
-        return TrainingError(
-            f"the loss became {float(self.losses[index])} at step {index + 1} of {self.history.total_steps}; {good}. "
-            f"Most often the learning rate is too high: it is lr={self.history.recipe['lr']}, try a third of it. Else "
-            f'try init="he" or norm="batch", and look for NaN in your images'
-        )
+    def _spoilt_image(self, number: int) -> str | None:
+        """What is wrong with the images of step `number`, if anything is."""
+        index = next(itertools.islice(shuffled(self.data, self.recipe, self.seed), number - 1, None))
+        images, _ = self.data.batch(index, image_size=self.image_size, augment="none", generator=None)
+        return not_finite_among(images, index)
+
+    def _check_end(self) -> None:
+        """The last step's weights, which no loss has seen; and whether anything was learnt."""
+        losses, lr = self.history.losses, self.recipe.lr
+        if losses and (found := not_finite_in(self.model)):
+            raise weights_are_no_numbers(found, self.done, self.history.total_steps, losses[-1], lr)
+        self.history.warning = learnt_nothing(losses, self.data.labels, lr)
+        if self.history.warning and self.progress:
+            print(f"Look out: {self.history.warning}.")
+
+    def _out_of_memory(self, found: str) -> OutOfMemory:
+        """Try smaller batches, on weights that are put back afterwards, and say which is the largest that fits."""
+        self.steps.close()
+        weights = {name: values.to("cpu", copy=True) for name, values in self.model.state_dict().items()}
+        asked = min(self.recipe.batch_size, len(self.data))
+
+        def some_steps(
+            batch: int,
+        ) -> None:  # from the second on, the optimiser's state and the last batch are there too
+            smaller = replace(self.recipe, batch_size=batch, epochs=3, compile=False)
+            steps = train(self.model, self.data, smaller, image_size=self.image_size, seed=self.seed)
+            for _ in itertools.islice(steps, 3):
+                pass
+
+        largest = largest_that_fits(some_steps, asked, self.data.device)
+        self.model.load_state_dict(weights)
+        self.model.zero_grad()
+        where = f"at step {self.done + 1} of {self.history.total_steps}, on {self.history.device}"
+        if largest:
+            to_do = (
+                f"About {largest} images fit: take Recipe(batch_size={largest}) or a smaller one. It makes more and "
+                f"other steps, and so another result: say so where you report it"
+            )
+        else:
+            to_do = "Not even one image fits: take fewer channels, a smaller image or fewer dense units"
+        message = f"memory ran out {where}, with a batch of {asked} images ({found}). {to_do}"
+        return OutOfMemory(message, largest)
 
     def _end_epoch(self, step: Step) -> None:
         epoch = step.number // step.steps_per_epoch

@@ -1,0 +1,110 @@
+"""utils/catalog.py: what the lessons' experiments compare is comparable, and the committed references are of them."""
+
+import dataclasses
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from utils import catalog
+from utils.catalog import BY_LESSON, CURVE, CURVE_TO_CHOOSE_BY, EXPERIMENTS
+from utils.experiments import Experiment, plan
+from utils.models import build
+from utils.results import ResultsFile, table
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "results" / "reference"
+COMMITTED = sorted(REFERENCE.glob("*/*.jsonl"))
+
+
+def millions_of_macs(architecture):
+    net = build(architecture, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(1, *architecture.input_shape, device="meta"))
+    return counter.get_total_flops() / 2e6
+
+
+def networks_of(experiment):
+    return [arm.architecture for arm in experiment.arms]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_every_experiment_is_a_question_with_arms_and_three_seeds_and_can_be_planned(experiment, tiny):
+    assert experiment.question.endswith("?") and len(experiment.arms) >= 3 and len(experiment.seeds) >= 3
+    assert len(plan(experiment, tiny)) == len(experiment.arms) * len(experiment.seeds)
+
+
+def test_each_experiment_of_the_file_is_listed_once_under_its_lesson():
+    declared = [value for value in vars(catalog).values() if isinstance(value, Experiment)]
+    listed = [experiment for experiments in BY_LESSON.values() for experiment in experiments]
+    assert sorted(e.name for e in declared) == sorted(e.name for e in listed) == sorted(EXPERIMENTS)
+    assert list(BY_LESSON) == ["01", "02", "03", "04", "05"] and all(BY_LESSON.values())
+
+
+def test_lenet_changes_one_thing_at_a_time():
+    """From the book's to today's: the activation, the pooling and the initialisation are all that differs."""
+    book, *middle, today = networks_of(catalog.LENET_STEP_BY_STEP)
+    for network in middle:
+        changed = {f.name for f in dataclasses.fields(book) if getattr(book, f.name) != getattr(network, f.name)}
+        assert changed in ({"blocks"}, {"activation"}, {"blocks", "activation"}), changed
+    assert today == middle[-1].change(init="he")
+
+
+def test_the_kernels_that_are_compared_see_the_same():
+    pairs = networks_of(catalog.KERNELS)
+    for large, small in zip(pairs[::2], pairs[1::2], strict=True):
+        for one, other in zip(large.blocks, small.blocks, strict=True):
+            fields = [1 + sum(conv.kernel_size - 1 for conv in block.convs) for block in (one, other)]
+            assert fields[0] == fields[1] and {conv.kernel_size for conv in other.convs} == {3}
+        assert large.head == small.head and large.norm == small.norm == "batch"
+
+
+def test_the_linear_pairs_differ_from_the_stack_in_what_stands_between():
+    _, linear, stack = networks_of(catalog.FACTORS)
+    kept = [layer for layer in build(linear, device="meta").features if not list(layer.parameters()) == []]
+    assert [type(layer).__name__ for layer in kept] == ["Conv2d", "Conv2d", "BatchNorm2d"] * 2
+    shapes = [
+        [tuple(p.shape) for p in build(a, device="meta").features.parameters() if p.ndim == 4] for a in (linear, stack)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_depth_and_channels_are_compared_at_equal_arithmetic():
+    macs = [millions_of_macs(a) for a in networks_of(catalog.DEPTH_OR_CHANNELS)]
+    assert [f"{m:.2f}" for m in macs] == ["8.24", "8.31", "8.13"], "as the comment there says"
+    assert max(macs) / min(macs) < 1.03
+
+
+def test_the_family_is_the_papers_at_an_eighth():
+    for name, network in zip("ABCDE", networks_of(catalog.FAMILY), strict=True):
+        whole = catalog.VGG[name]
+        assert [c.out_channels * 8 for c in network.convs] == [c.out_channels for c in whole.convs]
+        assert [c.kernel_size for c in network.convs] == [c.kernel_size for c in whole.convs]
+        assert network.norm == "batch" and network.weight_layers == whole.weight_layers
+
+
+def test_who_chooses_by_the_curve_sees_the_same_networks_on_validation_images(tiny):
+    assert CURVE_TO_CHOOSE_BY.arms == CURVE.arms and CURVE_TO_CHOOSE_BY.name != CURVE.name
+    assert {run.data_size for run in plan(CURVE_TO_CHOOSE_BY, tiny)} == {220}
+    assert {run.data_size for run in plan(CURVE, tiny)} == {240}
+
+
+def test_the_curve_has_a_committed_reference_with_its_picture():
+    for experiment in (CURVE, CURVE_TO_CHOOSE_BY):
+        files = sorted(REFERENCE.glob(f"*/{experiment.name}.jsonl"))
+        assert files and all(file.with_suffix(suffix).exists() for file in files for suffix in (".svg", ".png"))
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_the_committed_reference_is_of_the_experiment_as_it_is(file):
+    experiment, records = EXPERIMENTS[file.stem], ResultsFile(file)
+    runs = records.by_key("run").values()
+    found = sorted((r["digest"], str({**r["recipe"], "dtype": "auto"}), r["seed"]) for r in runs)
+    arms = [(arm.architecture.digest, str(asdict(arm.recipe))) for arm in experiment.arms]
+    assert found == sorted((digest, recipe, seed) for digest, recipe in arms for seed in experiment.seeds)
+    assert {r["evaluate_on"] for r in runs} == {experiment.evaluate_on} and not any(r["is_sample"] for r in runs)
+    assert {r["data"]["size"] for r in runs} == {60_000 if experiment.evaluate_on == "test" else 55_000}
+    networks = table(records.read())
+    assert sorted(networks.digest) == sorted(digest for digest, _ in arms)

@@ -1,0 +1,410 @@
+"""utils/faults.py and how `fit` meets what goes wrong: numbers that are none, interruptions, memory, nothing learnt."""
+
+import inspect
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from utils import faults, training
+from utils.architectures import Head, vgg_like
+from utils.data import Images
+from utils.faults import OutOfMemory, is_out_of_memory, largest_that_fits, learnt_nothing
+from utils.models import build
+from utils.training import Recipe, TrainingError, evaluate, fit, train
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, dtype="float32")
+SMALL = vgg_like((1,), (4,), head=Head(hidden=(8,)), norm="batch")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def images(n, seed=0):
+    pixels = torch.randint(256, (n, 1, 28, 28), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return Images(pixels, torch.arange(n) % 10)
+
+
+class Floats:
+    """A student's own images: floats, so that NaN and infinity can be among them."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, n):
+        self.pixels = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        self.labels = torch.arange(n) % 10
+
+    def __len__(self):
+        return len(self.labels)
+
+    def batch(self, index, *, image_size, augment, generator):
+        return self.pixels[index], self.labels[index]
+
+
+def net(architecture=SMALL):
+    torch.manual_seed(0)
+    return build(architecture)
+
+
+def quiet(model, data, recipe=PLAIN, **options):
+    return fit(model, data, recipe, **{"progress": False} | options)
+
+
+def copy_of(model):
+    return {name: values.clone() for name, values in model.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- numbers that are none --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [(0, 0, 0), (13, 5, 27), (39, 27, 27)])
+def test_a_spoilt_image_is_named(value, place):
+    data = Floats(40)
+    number, row, column = place
+    data.pixels[number, 0, row, column] = value
+    with pytest.raises(TrainingError) as caught:
+        quiet(net(), data)
+    found = "nan" if math.isnan(value) else "inf"
+    assert f"The cause is in the data: image {number} holds {found}. Repair that image or leave it" in str(caught.value)
+    assert "at step " in str(caught.value) and "learning rate" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["features.0.weight", "features.1.running_var", "classifier.2.bias"])
+def test_weights_that_are_no_numbers_are_named_before_the_first_step(name, value):
+    model, data = net(), Floats(40)
+    model.state_dict()[name].view(-1)[-1] = value
+    data.batch = None  # not one image is asked for
+    with pytest.raises(TrainingError, match=rf"{name} holds {value} before the first step: build it anew"):
+        train(model, images(40), PLAIN)
+
+
+def test_scores_too_large_from_the_start_are_told_from_a_rate_too_high():
+    huge = net(SMALL.change(norm="none", init="normal", init_std=1e25))
+    with pytest.raises(
+        TrainingError, match=r"step 1 of 10; it was never a number.*it is the scale.*smaller init_std"
+    ) as e:
+        quiet(huge, images(40))
+    assert "learning rate" not in str(e.value) and "float16" not in str(e.value)
+
+
+def test_in_float16_its_range_is_named():
+    error = faults.loss_is_no_number([math.inf], 10, 0.1, "float16", None)
+    assert "or dtype='float32', because float16 ends at 65,504" in str(error)
+
+
+def test_what_the_last_step_spoils_is_an_error_though_no_loss_has_seen_it():
+    model, recipe = net(), replace(PLAIN, epochs=1, batch_size=40, lr=1e39, schedule="constant")
+    with pytest.raises(TrainingError) as caught:
+        quiet(model, images(40), recipe)
+    message = str(caught.value)
+    assert message.startswith("after step 1 of 1 features.0.weight holds ") and "lr=1e+39 is too high" in message
+    loss = float(message.split("still ")[1].split(". ")[0])
+    assert math.isfinite(loss) and loss > 0, "the loss that it names was taken before that step"
+
+
+def test_a_good_run_and_a_stopped_one_are_no_error():
+    assert quiet(net(), images(40)).warning is None
+    assert quiet(net(), images(40), callbacks=[stop_at(3, training.StopTraining())]).warning is None
+
+
+# --- interrupted at any step, in any part of it -----------------------------------------------------------------------
+
+
+def stop_at(step, error):
+    def callback(now):
+        if now.number == step:
+            raise error
+
+    return callback
+
+
+def press(part, step, model, monkeypatch):
+    """Have Ctrl-C heard in this part of that step, as a signal; returns the callbacks that `fit` needs for it."""
+    calls = 0
+
+    def count(*_, **__):
+        nonlocal calls
+        calls += model.training  # evaluation has a forward pass too
+        if calls == step:
+            signal.raise_signal(signal.SIGINT)
+
+    if part == "callback":
+        return [count]
+    if part == "forward":
+        model[0][0].register_forward_pre_hook(count)
+    elif part == "backward":
+        model[0][0].weight.register_hook(count)
+    else:
+        usual = torch.optim.SGD.step
+        monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a, **k: [count(), usual(self, *a, **k)][1])
+    return []
+
+
+@pytest.mark.parametrize("part", ["forward", "backward", "optimizer", "callback"])
+@pytest.mark.parametrize("step", range(1, 11))
+def test_interrupted_at_any_step_what_was_learnt_is_kept_and_training_can_go_on(step, part, monkeypatch, capsys):
+    model, alone, data = net(), net(), images(40)
+    done = step if part == "callback" else step - 1
+    with monkeypatch.context() as patch:
+        history = quiet(model, data, callbacks=press(part, step, model, patch), validation=images(10, seed=1))
+    assert history.stopped == f"interrupted at step {done} of 10"
+    assert capsys.readouterr().out == f"Stopped: {history.stopped}. The network keeps what it has learnt so far.\n"
+    steps = train(alone, data, PLAIN)
+    losses = [float(next(steps).loss) for _ in range(done)]
+    assert history.losses == losses and history.images == 8 * done
+    assert len(history.epochs) == (step - 1) // 5, "an epoch that was interrupted in its last step isn't validated"
+    learnt, expected = dict(model.named_parameters()), dict(alone.named_parameters())
+    assert same(learnt, expected), "not half a step more"
+    assert not model.training
+    quiet(model, data)
+    assert not same(dict(model.named_parameters()), expected)
+
+
+# --- a callback that raises -------------------------------------------------------------------------------------------
+
+
+class Mine:
+    def __call__(self, step):
+        raise LookupError("mine")
+
+
+@pytest.mark.parametrize("step", [1, 5, 10])
+def test_what_a_callback_raises_comes_out_as_it_is_with_a_note_of_where(step):
+    def notice(now):
+        if now.number == step:
+            raise ZeroDivisionError("mine")
+
+    model, whole = net(), net()
+    with pytest.raises(ZeroDivisionError) as caught:
+        quiet(model, images(40), callbacks=[notice])
+    assert str(caught.value) == "mine"
+    (note,) = caught.value.__notes__
+    assert note == f"Raised by the callback 'notice' at step {step} of 10. The network keeps what it has learnt so far."
+    steps = train(whole, images(40), PLAIN)
+    for _ in range(step):
+        next(steps)
+    assert same(copy_of(model), copy_of(whole)) and not model.training
+
+
+def test_a_callback_that_is_an_object_is_named_by_its_class():
+    with pytest.raises(LookupError) as caught:
+        quiet(net(), images(40), callbacks=[Mine()])
+    assert "'Mine' at step 1 of 10" in caught.value.__notes__[0]
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+class Hungry(nn.Module):
+    """A network for which `room` images at a time fit. `seen`: the batches that were tried."""
+
+    def __init__(self, room, error):
+        super().__init__()
+        self.net, self.room, self.error, self.seen = net(), room, error, []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        if len(x) > self.room:
+            raise self.error
+        return self.net(x)
+
+
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words.")
+CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+
+@pytest.mark.parametrize("error", [CUDA, CPU, MemoryError()], ids=["CUDA", "CPU", "Python"])
+@pytest.mark.parametrize("room", [1, 2, 7, 20, 33, 63])
+def test_out_of_memory_names_about_the_largest_batch_that_fits_and_changes_nothing(room, error):
+    model, recipe = Hungry(room, error), replace(PLAIN, batch_size=64)
+    before = copy_of(model)
+    with pytest.raises(OutOfMemory) as caught:
+        quiet(model, images(200), recipe)
+    largest, message = caught.value.largest_batch, str(caught.value)
+    assert room * 7 / 8 - 1 <= largest <= room and largest in model.seen
+    assert "memory ran out at step 1 of 6, on " in message and "with a batch of 64 images" in message
+    assert f"About {largest} images fit: take Recipe(batch_size={largest})" in message and "More words" not in message
+    assert same(copy_of(model), before), "batch norm's statistics as well"
+    assert all(p.grad is None for p in model.parameters()) and recipe.batch_size == 64
+    assert quiet(model, images(200), replace(recipe, batch_size=largest)).stopped is None
+
+
+def test_memory_that_runs_out_later_keeps_what_was_learnt():
+    model, whole = Hungry(64, CUDA), net()
+
+    def shrink(step):
+        if step.number == 2:
+            model.room = 10
+
+    with pytest.raises(OutOfMemory, match="at step 3 of 6") as caught:
+        quiet(model, images(200), replace(PLAIN, batch_size=64), callbacks=[shrink])
+    steps = train(whole, images(200), replace(PLAIN, batch_size=64))
+    next(steps), next(steps)
+    assert same(copy_of(model.net), copy_of(whole)) and caught.value.largest_batch in (9, 10)
+
+
+def test_if_not_one_image_fits_it_is_the_network():
+    with pytest.raises(OutOfMemory, match="Not even one image fits: take fewer channels") as caught:
+        quiet(Hungry(0, CUDA), images(200))
+    assert caught.value.largest_batch == 0
+
+
+def test_a_batch_larger_than_the_data_is_the_data():
+    with pytest.raises(OutOfMemory, match="with a batch of 40 images"):
+        quiet(Hungry(5, CUDA), images(40), replace(PLAIN, batch_size=5000))
+
+
+def test_any_other_error_in_a_step_is_not_taken_for_memory():
+    with pytest.raises(RuntimeError, match=r"^shapes") as caught:
+        quiet(Hungry(0, RuntimeError("shapes cannot be multiplied")), images(40))
+    assert not isinstance(caught.value, TrainingError)
+
+
+def test_evaluation_that_runs_out_of_memory_names_the_largest_batch_too():
+    with pytest.raises(OutOfMemory, match=r"take evaluate\(…, batch_size=(\d+)\)") as caught:
+        evaluate(Hungry(30, CUDA), images(200), batch_size=100)
+    assert 26 <= caught.value.largest_batch <= 30
+
+
+@pytest.mark.parametrize("room", [*range(0, 40), 99, 100])
+def test_the_search_is_right_to_within_an_eighth_and_short(room):
+    tried = []
+
+    def try_it(batch):
+        tried.append(batch)
+        if batch > room:
+            raise CUDA
+
+    largest = largest_that_fits(try_it, 101, torch.device("cpu"))
+    assert largest <= room and (largest == 0) == (room == 0)
+    assert room - largest <= max(0, largest // 8) and len(tried) <= 12 and len(set(tried)) == len(tried)
+
+
+def test_the_search_raises_what_is_not_memory():
+    def try_it(batch):
+        raise RuntimeError("another fault")
+
+    with pytest.raises(RuntimeError, match="another fault"):
+        largest_that_fits(try_it, 64, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (CUDA, True),
+        (CPU, True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_what_says_that_memory_ran_out(error, expected):
+    assert is_out_of_memory(error) is expected
+
+
+STARVED = """
+import resource, sys
+import utils, torch, torch._dynamo
+from utils.architectures import vgg_like
+from utils.data import Images
+from utils.models import build
+from utils.training import Recipe, fit
+
+torch.set_num_threads(1)
+n = 6000
+data = Images(torch.zeros(n, 1, 28, 28, dtype=torch.uint8), torch.arange(n) % 10)
+net = build(vgg_like((1,), (64,)))
+recipe = Recipe(epochs=1, batch_size=4, dtype="float32")
+fit(net, data.take(8), recipe, progress=False)                 # all that is loaded but once
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000,) * 2)
+try:
+    fit(net, data, Recipe(epochs=1, batch_size=n, dtype="float32"), progress=False)
+except RuntimeError as error:
+    print(type(error).__name__, error.largest_batch, error)
+    fit(net, data.take(4 * error.largest_batch), Recipe(epochs=1, batch_size=error.largest_batch, dtype="float32"))
+    print("fits")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="a limit on memory is set as Linux has it")
+def test_a_process_whose_memory_really_is_short_is_told_a_batch_that_fits():
+    run = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, cwd=ROOT, env=os.environ)
+    name, largest, *_ = run.stdout.split() or ["nothing", 0]
+    assert name == "OutOfMemory" and run.stdout.endswith("fits\n"), run.stdout + run.stderr
+    # 64 maps of 28×28 floats, 200,704 bytes, are kept at least twice an image: no more than 1,000 fit into 400 MB.
+    assert 10 < int(largest) < 1000, run.stdout
+
+
+# --- nothing learnt ---------------------------------------------------------------------------------------------------
+
+
+def test_a_network_that_learns_nothing_is_told_so(capsys):
+    model = net(SMALL.change(norm="none"))
+    for p in model.parameters():
+        nn.init.zeros_(p)  # every unit is dead: nothing but the last biases can move
+    recipe = Recipe(epochs=10, batch_size=20, lr=0.01, momentum=0.0, dtype="float32")
+    history = fit(model, images(100), recipe)
+    assert history.warning.startswith("the loss stayed at ln 10 = 2.303 (it is 2.3")
+    assert 'init="he" or norm="batch"' in history.warning and "lr=0.01, try a third" in history.warning
+    assert "clinic in lesson 04" in history.warning
+    assert capsys.readouterr().out == f"Look out: {history.warning}.\n"
+    assert history.to_dict()["warning"] == history.warning
+
+
+def test_a_network_that_learns_gets_no_warning_and_a_silent_fit_prints_none(tiny, capsys):
+    history = quiet(net(vgg_like((1,), (4,))), tiny.train, replace(PLAIN, epochs=4))
+    assert len(history.losses) > 50 and history.losses[-1] < 2 and history.warning is None
+    model = net(SMALL.change(norm="none"))
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    assert quiet(model, images(40), replace(PLAIN, epochs=30, lr=1e-5)).warning and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("losses", "classes", "expected"),
+    [
+        ([math.log(10)] * 49, 10, False),  # too few steps to say so
+        ([math.log(10)] * 50, 10, True),
+        ([5.0] * 100 + [math.log(10) + 0.02] * 400, 10, True),
+        ([math.log(10)] * 400 + [2.2] * 100, 10, False),  # it has begun to learn
+        ([1.0] * 400 + [math.log(10)] * 100, 10, True),  # it had learnt, and died
+        ([math.log(2)] * 100, 10, False),
+        ([math.log(2)] * 100, 2, True),
+        ([0.0] * 100, 1, False),  # of one class there is nothing to learn
+    ],
+)
+def test_chance_is_the_logarithm_of_the_number_of_classes(losses, classes, expected):
+    found = learnt_nothing(losses, torch.arange(100) % classes, 0.1)
+    assert (found is not None) is expected
+    if found:
+        uniform = F.cross_entropy(torch.zeros(1, classes), torch.zeros(1, dtype=torch.int64))
+        assert f"ln {classes} = {float(uniform):.3f}" in found
+
+
+def test_the_faults_know_nothing_of_the_loop():
+    """`training` imports them, not the other way round."""
+    assert "utils.training" not in inspect.getsource(faults)

@@ -1,0 +1,164 @@
+"""What can go wrong while a network trains, found and put into words: what happened, where, and what to try."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+# A network that ignores its images has the loss ln(classes); how near, for how many steps, before that is said.
+NEAR_CHANCE = 0.01
+LEAST_STEPS = 50
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step, with what loss, and what to try."""
+
+
+class OutOfMemory(TrainingError):
+    """The device's memory is too small. `largest_batch`: how many images fit at a time; 0 if not even one does."""
+
+    def __init__(self, message: str, largest_batch: int = 0) -> None:
+        super().__init__(message, largest_batch)
+        self.largest_batch = largest_batch
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+# --- numbers that are none ------------------------------------------------------------------------------------------
+
+
+def not_finite_in(model: nn.Module) -> str | None:
+    """The first parameter or buffer that holds NaN or infinity, in words: `features.0.weight holds nan`."""
+    for name, values in (*model.named_parameters(), *model.named_buffers()):
+        if found := _not_finite(values):
+            return f"{name} holds {found}"
+    return None
+
+
+def not_finite_among(images: Tensor, index: Tensor) -> str | None:
+    """The first of `images` (B, C, H, W) that holds NaN or infinity, by its number in `index` (B,)."""
+    for number, image in zip(index.tolist(), images, strict=True):
+        if found := _not_finite(image):
+            return f"image {number} holds {found}"
+    return None
+
+
+def _not_finite(values: Tensor) -> str | None:
+    if not values.is_floating_point() or bool(values.isfinite().all()):
+        return None
+    return "nan" if bool(values.isnan().any()) else "inf"
+
+
+def check_weights(model: nn.Module) -> None:
+    """TrainingError if the network's weights are no numbers before it has been trained at all."""
+    if found := not_finite_in(model):
+        raise TrainingError(
+            f"the network's {found} before the first step: build it anew. If it comes from a training that failed, its "
+            f"weights were lost there; load the ones that you saved before"
+        )
+
+
+def loss_is_no_number(
+    losses: Sequence[float], total: int, lr: float, dtype: str, spoilt_image: str | None
+) -> TrainingError:
+    """The error for a run whose last loss (of `losses`, one a step) is none. spoilt_image: what its batch holds."""
+    step, before = len(losses), losses[:-1]
+    good = f"the last good loss was {before[-1]:.4g}" if before else "it was never a number"
+    message = f"the loss became {losses[-1]} at step {step} of {total}; {good}. "
+    if spoilt_image:
+        message += f"The cause is in the data: {spoilt_image}. Repair that image or leave it out, and look for others"
+    elif not before:
+        half = "; or dtype='float32', because float16 ends at 65,504" if dtype == "float16" else ""
+        message += (
+            f"The images and the weights are all right, so it is the scale: from layer to layer the numbers grow until "
+            f'they are too large. Try init="he", a smaller init_std or norm="batch"{half}'
+        )
+    else:
+        message += (
+            f"The images and the first weights were all right, so most often the learning rate is too high: it is "
+            f'lr={lr}, try a third of it. Else try init="he" or norm="batch"'
+        )
+    return TrainingError(message)
+
+
+def weights_are_no_numbers(found: str, step: int, total: int, loss: float, lr: float) -> TrainingError:
+    """The error for a run whose last step has spoilt the weights: no loss has seen them."""
+    return TrainingError(
+        f"after step {step} of {total} {found}; the loss just before was still {loss:.4g}. The last step was too long: "
+        f"the learning rate lr={lr} is too high, try a third of it"
+    )
+
+
+# --- nothing learnt -------------------------------------------------------------------------------------------------
+
+
+def learnt_nothing(losses: Sequence[float], labels: Tensor, lr: float) -> str | None:
+    """In words, if the loss ends where a network has it that ignores its images: at ln(classes). None if all is well.
+
+    losses: one a step. Of fewer than 50 steps nothing is said.
+    """
+    classes = len(labels.unique())
+    chance = math.log(classes)
+    if classes < 2 or len(losses) < LEAST_STEPS:
+        return None
+    last = losses[-max(20, len(losses) // 10) :]
+    mean = sum(last) / len(last)
+    if abs(mean - chance) > NEAR_CHANCE * chance:
+        return None
+    return (
+        f"the loss stayed at ln {classes} = {chance:.3f} (it is {mean:.3f}): the network has learnt nothing, it gives "
+        f"each of the {classes} classes the same chance. Either the signal vanishes on its way through the layers (try "
+        f'init="he" or norm="batch"), or its units died at too high a rate (it is lr={lr}, try a third of it). The '
+        f"clinic in lesson 04 shows how to tell which"
+    )
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Does `error` say that memory ran out? Each device says it in its own way."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what torch keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def largest_that_fits(try_it: Callable[[int], object], too_large: int, device: torch.device) -> int:
+    """The largest batch, to within an eighth, for which `try_it(batch)` doesn't run out of memory; 0 if none does.
+
+    `too_large` is one for which it did.
+    """
+
+    def fits(batch: int) -> bool:
+        free_memory(device)
+        try:
+            try_it(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
+
+    gc.collect()  # what failed may wait for it
+    low = too_large // 2
+    while low and not fits(low):
+        low, too_large = low // 2, low
+    while low and too_large - low > max(1, low // 8):
+        middle = (low + too_large) // 2
+        low, too_large = (middle, too_large) if fits(middle) else (low, middle)
+    free_memory(device)
+    return low
