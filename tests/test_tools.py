@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import torch
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from utils import device, experiments
-from utils.architectures import VGG_SMALL, Head, vgg_like
+from utils.architectures import LENET_BOOK, VGG_SMALL, Head, vgg_like
 from utils.data import DataError
 from utils.experiments import Arm, Experiment
 from utils.results import ResultsFile, pareto_front, points, table
@@ -278,16 +279,100 @@ def test_experiments_can_be_stopped(reference_runs, capsys, monkeypatch):
 # --- make bench -------------------------------------------------------------------------------------------------------
 
 
-def test_bench_prints_a_figure_beside_its_goal(tiny, monkeypatch):
-    bench = load(ROOT / "tools" / "bench.py")
-    monkeypatch.setattr(bench, "load_fashion_mnist", lambda device: tiny)
-    monkeypatch.setattr(bench, "pick_device", lambda: torch.device("cpu"))
+@pytest.fixture
+def bench(tiny, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    tool = load(ROOT / "tools" / "bench.py")
+    monkeypatch.setattr(tool, "load_fashion_mnist", lambda **_: tiny)
+    monkeypatch.setattr(tool, "pick_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(device, "fastest_dtype", lambda name: torch.float32)
-    assert re.fullmatch(
-        rf"{re.escape(VGG_SMALL['VGG (1,1)'].label)}, \d epochs: [\d.]+% test accuracy in [\d.]+ s; "
-        r"goal: 91% in 60 s on two cores; (NOT )?met",
-        bench.small_vgg(),
+    return tool
+
+
+def test_bench_prints_figure_goal_and_whether_it_is_met(bench):
+    rows = [
+        bench.Row("one", "12 ms", "≤ 20 ms", True),
+        bench.Row("another one", "5", "≥ 10", False),
+        bench.Row("c", "3"),
+    ]
+    assert bench.as_table(rows).splitlines() == [
+        "| what        | figure | goal    | met |",
+        "| ----------- | ------ | ------- | --- |",
+        "| one         | 12 ms  | ≤ 20 ms | yes |",
+        "| another one | 5      | ≥ 10    | NO  |",
+        "| c           | 3      |         |     |",
+    ]
+
+
+def test_what_is_compared_is_measured_in_turn_and_the_first_round_does_not_count(bench, monkeypatch):
+    clock, called = itertools.count(), []
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: float(next(clock)))
+
+    def epoch(name, images):
+        return lambda: called.append(name) or images * called.count(name)
+
+    one, other = bench.compare(epoch("a", 10), epoch("b", 1), rounds=3)
+    assert called == ["a", "b"] * 4
+    assert one == [20.0, 30.0, 40.0] and other == [2.0, 3.0, 4.0], "images, and a second each"
+
+
+@pytest.mark.parametrize(("goal", "met"), [(2.9, True), (3.0, True), (3.1, False), (None, None)])
+def test_a_ratio_is_the_median_of_the_rounds(bench, goal, met):
+    row = bench.ratio_row("a : b", [2000.0, 3000.0, 8000.0], [1000.0, 1000.0, 1000.0], goal)
+    assert row.figure == "3,000 : 1,000 images/s, 3.0 × (2.0 to 8.0, 3 rounds)"
+    assert row.met is met and row.goal == ("" if goal is None else f"≥ {goal:g} ×")
+
+
+def test_ours_and_the_usual_loop_train_on_all_images_of_an_epoch(bench, tiny):
+    with bench.where_the_book_looks(tiny) as folder:
+        assert bench.usual(LENET_BOOK, folder)() == 240
+        assert bench.usual(VGG_SMALL["VGG-11 ⅛ + BN"], folder)() == 240, "32×32: the images are framed"
+    assert bench.ours(LENET_BOOK, tiny)() == 240
+
+
+def test_the_books_trainer_trains_its_own_lenet_and_draws_as_in_a_notebook(bench, tiny, monkeypatch):
+    from matplotlib.backends import backend_svg
+
+    drawn, usual = [], backend_svg.FigureCanvasSVG.print_svg
+    monkeypatch.setattr(
+        backend_svg.FigureCanvasSVG, "print_svg", lambda self, *a, **k: drawn.append(1) or usual(self, *a, **k)
     )
+    here = os.getcwd()
+    with bench.where_the_book_looks(tiny), bench.as_in_a_notebook():
+        assert bench.the_books()() == 240
+    assert drawn and os.getcwd() == here
+
+
+def test_bench_measures_how_long_a_student_waits(bench):
+    row = bench.profile_row(repeats=2)
+    assert re.fullmatch(r"\d+ ms \(\d+ to \d+, 2 times\)", row.figure) and row.goal == "≤ 100 ms"
+    own, lesson = bench.import_rows(rounds=1)
+    assert re.fullmatch(r"[+-]\d\.\d\d s \([+-]\d\.\d\d to [+-]\d\.\d\d\) over import torch's \d+\.\d\d s", own.figure)
+    assert own.goal == "≤ 0.3 s" and lesson.goal == "" and lesson.met is None
+    vgg = bench.small_vgg(bench.load_fashion_mnist(), epochs=1)
+    assert re.fullmatch(r"[\d.]+% in [\d.]+ s", vgg.figure) and vgg.met is False, "240 images are too few"
+
+
+def test_bench_is_kept_only_if_asked_for(bench, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    for name in ("import_rows", "training_rows"):
+        monkeypatch.setattr(bench, name, lambda *_: [])
+    for name in ("profile_row", "small_vgg"):
+        monkeypatch.setattr(bench, name, lambda *_, name=name: bench.Row(name, "1"))
+    for words in ([], ["--promote"]):
+        assert not list(tmp_path.rglob("*.md"))
+        monkeypatch.setattr(sys, "argv", ["bench.py", *words])
+        assert bench.main() == 0 and "| small_vgg" in capsys.readouterr().out
+    (file,) = tmp_path.rglob("*.md")
+    assert file.name == "bench.md" and file.parent.parent.name == "reference"
+    text = file.read_text(encoding="utf-8")
+    assert "| profile_row |" in text and f"torch {torch.__version__}" in text
+
+
+def test_bench_measures_nothing_on_the_sample(bench, tiny, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "load_fashion_mnist", lambda **_: replace(tiny, is_sample=True))
+    monkeypatch.setattr(sys, "argv", ["bench.py"])
+    assert bench.main() == 1 and "nothing is measured" in capsys.readouterr().err
 
 
 # --- make notebooks ---------------------------------------------------------------------------------------------------

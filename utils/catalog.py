@@ -36,7 +36,7 @@ LENET_STEP_BY_STEP = Experiment(
     arms=(
         Arm(LENET_BOOK, Recipe(epochs=5, lr=0.5)),
         Arm(LENET_BOOK.change(blocks=LENET.blocks), Recipe(epochs=5, lr=0.5)),
-        Arm(LENET_BOOK.change(activation="relu"), Recipe(epochs=5, lr=0.05)),
+        Arm(LENET_BOOK.change(activation="relu"), Recipe(epochs=5, lr=0.1)),
         Arm(LENET.change(init="xavier"), Recipe(epochs=5, lr=0.05)),
         Arm(LENET, Recipe(epochs=5, lr=0.05)),
     ),

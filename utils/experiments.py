@@ -461,6 +461,12 @@ def reference(experiment: Experiment, data: FashionMNIST) -> list[Point]:
     return points(table(ResultsFile(files[0]).read())) if files and not data.is_sample else []
 
 
+def reference_folder(device: torch.device | str) -> Path:
+    """Where what was measured on this device is kept: results/reference/amd-epyc-2-cores."""
+    words = "".join(c if c.isalnum() else " " for c in device_name(device).lower()).split()
+    return RESULTS / "reference" / "-".join(words)
+
+
 def promote(experiment: Experiment, data: FashionMNIST) -> Path:
     """Copy an experiment's finished local records to results/reference/<device>/; the only way they get there."""
     if data.is_sample:
@@ -476,8 +482,7 @@ def promote(experiment: Experiment, data: FashionMNIST) -> Path:
             f"the throughput of {', '.join(missing)} is missing, as it is measured here and now (batch size "
             f"{experiment.batch_size}, {torch.get_num_threads()} threads): run the experiment first"
         )
-    folder = "".join(c if c.isalnum() else "-" for c in device_name(device).lower())
-    target = RESULTS / "reference" / "-".join(filter(None, folder.split("-"))) / file.path.name
+    target = reference_folder(device) / file.path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     part = ResultsFile(target.with_suffix(".part"))
     part.path.unlink(missing_ok=True)
