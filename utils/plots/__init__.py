@@ -6,6 +6,7 @@ tensors, arrays, or the plain data of `utils.results` and `utils.training`.
 
 from utils.plots.bars import layer_bars
 from utils.plots.curves import learning_curves
+from utils.plots.drawing import architecture_blocks
 from utils.plots.files import save
 from utils.plots.pictures import confusion, feature_maps, filters, image_grid
 from utils.plots.style import COLOURS, LessonFigure
@@ -14,6 +15,7 @@ from utils.plots.tradeoff import throughput_accuracy
 __all__ = [
     "COLOURS",
     "LessonFigure",
+    "architecture_blocks",
     "confusion",
     "feature_maps",
     "filters",
