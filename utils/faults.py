@@ -94,6 +94,11 @@ def weights_are_no_numbers(found: str, step: int, total: int, loss: float, lr: f
     )
 
 
+def lazy_layers(model: nn.Module) -> str | None:
+    """The first parameter that doesn't know its shape yet, as `net.0.weight`; None if all do."""
+    return next((name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)), None)
+
+
 # --- nothing learnt -------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from utils.faults import (
     check_weights,
     is_out_of_memory,
     largest_that_fits,
+    lazy_layers,
     learnt_nothing,
     loss_is_no_number,
     not_finite_among,
@@ -175,6 +176,11 @@ def shuffled(data: Data, recipe: Recipe, seed: int) -> Iterator[Tensor]:
 def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
     """The size at which `model` sees the images. ValueError if it isn't one, or `data` isn't images that it takes."""
     of_kind("model", model, nn.Module, "build(LENET)")
+    if found := lazy_layers(model):
+        raise ValueError(
+            f"the model has Lazy layers that don't know their shapes yet ({found}): send one batch through it first, "
+            f"model(torch.zeros(1, 1, 28, 28)); for a network of the book there is utils.book.from_book"
+        )
     if image_size is not None:
         whole("image_size", image_size, least=1)
     if not hasattr(data, "batch"):

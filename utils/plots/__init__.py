@@ -5,7 +5,7 @@ tensors, arrays, or the plain data of `utils.results` and `utils.training`.
 """
 
 from utils.plots.bars import layer_bars
-from utils.plots.curves import learning_curves
+from utils.plots.curves import curve_of, learning_curves
 from utils.plots.drawing import architecture_blocks
 from utils.plots.files import save
 from utils.plots.pictures import confusion, feature_maps, filters, image_grid
@@ -17,6 +17,7 @@ __all__ = [
     "LessonFigure",
     "architecture_blocks",
     "confusion",
+    "curve_of",
     "feature_maps",
     "filters",
     "image_grid",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,110 +13,154 @@ from matplotlib.axes import Axes
 from utils.plots.style import COLOURS, CYCLE, LessonFigure, counted, headline, listed, readable, style
 
 if TYPE_CHECKING:
+    from utils.results import Record
     from utils.training import History
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BAND = 0.22  # its opacity
+SMOOTHED = 50  # a line is the mean over one part in 50 of all losses
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training run as it is drawn. Times are in epochs."""
+
+    times: np.ndarray  # (N,), one a loss
+    losses: np.ndarray  # (N,)
+    window: int  # over how many losses the line is a mean
+    validated: np.ndarray  # (E,)
+    validation_losses: np.ndarray  # (E,)
+    accuracies: np.ndarray  # (E,), in %
+
+
+def curve_of(run: Curve | History | Record) -> Curve:
+    """What `learning_curves` draws of a run: of the history that `fit` gives, or of a record that a sweep has filed.
+
+    A record's losses are means over `steps_per_loss` steps, each drawn at the last of them; validation is drawn if it
+    was evaluated on the validation images. Raises ValueError for a record of anything but a run.
+    """
+    if isinstance(run, Curve):
+        return run
+    if isinstance(run, Mapping):
+        return _curve_of_record(run)
+    seen = [epoch for epoch in run.epochs if epoch["validation_accuracy"] is not None]
+    return Curve(
+        times=np.arange(1, len(run.losses) + 1) / run.steps_per_epoch,
+        losses=np.array(run.losses, float),
+        window=max(1, run.total_steps // SMOOTHED),
+        validated=np.array([epoch["epoch"] for epoch in seen], int),
+        validation_losses=np.array([epoch["validation_loss"] for epoch in seen], float),
+        accuracies=100 * np.array([epoch["validation_accuracy"] for epoch in seen], float),
+    )
+
+
+def _curve_of_record(record: Record) -> Curve:
+    if record.get("kind") != "run":
+        raise ValueError(f"a record to draw must be of kind 'run', got {record.get('kind')!r}: leave the others out")
+    epochs, steps_per_epoch, losses = record["recipe"]["epochs"], record["steps_per_epoch"], record["losses"]
+    ends = np.arange(1, len(losses) + 1) * record["steps_per_loss"]  # the last mean may be of fewer steps
+    is_validated = record["evaluate_on"] == "validation"
+    return Curve(
+        times=np.minimum(ends, epochs * steps_per_epoch) / steps_per_epoch,
+        losses=np.array(losses, float),
+        window=max(1, len(losses) // SMOOTHED),
+        validated=np.array([epochs] * is_validated, int),
+        validation_losses=np.array([record["loss"]] * is_validated, float),
+        accuracies=100 * np.array([record["accuracy"]] * is_validated, float),
+    )
 
 
 @style()
 def learning_curves(
-    histories: Mapping[str, History | Sequence[History]], *, num_classes: int = 10, title: str = "Loss"
+    histories: Mapping[str, History | Record | Sequence[History | Record]],
+    *,
+    num_classes: int = 10,
+    title: str = "Loss",
 ) -> LessonFigure:
     """Loss on the left: a line for the training images (smoothed), a marker for the validation images after an epoch.
     Accuracy on the validation images on the right, if they were looked at.
 
-    histories: by name, up to seven. Several of one name are seeds: the line is their mean, the band reaches from the
-    lowest to the highest, and markers have an upright line that does. The dotted line is what a network has that gives
-    each of `num_classes` classes the same chance, ln(num_classes).
+    histories: by name, up to seven. Several under one name are seeds: lines and markers are their means, and bands
+    and upright lines reach from the lowest seed to the highest. A sweep's records of runs do as well. The dotted line
+    is what a network has that gives each of `num_classes` classes the same chance, ln(num_classes).
     """
-    _check(histories)
-    runs = {name: _Runs(h if isinstance(h, Sequence) else [h]) for name, h in histories.items()}
-    has_validation = any(len(arm.validated) for arm in runs.values())
+    arms = _arms(histories)
+    has_validation = any(len(arm.validated) for arm in arms.values())
     figure = LessonFigure(height=4.4)
     left, right = figure.subplots(1, 2) if has_validation else (figure.add_subplot(), None)
-    looks = {name: (CYCLE[i], MARKERS[i]) for i, name in enumerate(runs)}
-    longest = max(arm.steps[-1] for arm in runs.values())
-    _draw_losses(left, runs, looks, math.log(num_classes), num_classes)
+    looks = {name: (CYCLE[i], MARKERS[i]) for i, name in enumerate(arms)}
+    longest = max(arm.times[-1] for arm in arms.values())
+    _draw_losses(left, arms, looks, num_classes)
     left.set(xlabel="epoch", xlim=(0, 1.02 * longest))
     left.xaxis.get_major_locator().set_params(integer=longest > 1.5)
-    _name_ends(left, {name: (arm.steps[-1], arm.losses.mean(0)[-1]) for name, arm in runs.items()}, looks)
+    _name_ends(left, {name: (arm.times[-1], arm.losses.mean(0)[-1]) for name, arm in arms.items()}, looks)
     words = "line: training, marker: validation" if right is not None else "on the training images"
-    headline(left, title, f"{words}\n{_what_bands_are(runs)}".rstrip())
+    headline(left, title, "\n".join([words, *_what_bands_are(arms)]))
 
     if right is not None:
-        validated = {name: arm for name, arm in runs.items() if len(arm.validated)}
-        for name, arm in validated.items():
-            colour, marker = looks[name]
-            right.plot(arm.validated, arm.accuracies.mean(0), marker=marker, color=colour, gid=f"accuracy: {name}")
-            if arm.seeds > 1:
-                _draw_band(right, arm.validated, arm.accuracies, colour, f"accuracy band: {name}")
+        _draw_accuracies(right, arms, looks)
         right.set(xlabel="epoch", xlim=(0, 1.02 * longest))
         right.xaxis.get_major_locator().set_params(integer=True)
         right.margins(y=0.12)
+        validated = {name: arm for name, arm in arms.items() if len(arm.validated)}
         _name_ends(right, {n: (arm.validated[-1], arm.accuracies.mean(0)[-1]) for n, arm in validated.items()}, looks)
-        headline(right, "Accuracy, %", f"on the validation images\n{_what_bands_are(validated)}".rstrip())
+        headline(right, "Accuracy, %", "\n".join(["on the validation images", *_what_bands_are(arms)]))
 
     figure.title = title if right is None else f"{title} and accuracy"
-    figure.alt = " ".join(arm.in_words(name) for name, arm in runs.items())
+    figure.alt = " ".join(_in_words(name, arm) for name, arm in arms.items())
     return figure
 
 
-class _Runs:
-    """The runs of one arm, one a seed, as arrays with a row a seed: what is drawn of them."""
+@dataclass(frozen=True)
+class _Arm:
+    """The runs that have one name, a row a seed in all arrays of two dimensions."""
 
-    def __init__(self, histories: Sequence[History]) -> None:
-        first = histories[0]
-        window = max(1, first.total_steps // 50)
-        self.seeds = len(histories)
-        self.raw = np.array([history.losses for history in histories], float)
-        self.losses = np.array([smoothed(history.losses, window) for history in histories])  # (seeds, steps)
-        self.steps = np.arange(1, self.losses.shape[1] + 1) / first.steps_per_epoch  # in epochs
-        seen = [[e for e in history.epochs if e["validation_accuracy"] is not None] for history in histories]
-        self.validated = np.array([epoch["epoch"] for epoch in seen[0]])
-        self.validation_losses = np.array([[epoch["validation_loss"] for epoch in epochs] for epochs in seen])
-        self.accuracies = np.array([[100 * epoch["validation_accuracy"] for epoch in epochs] for epochs in seen])
+    times: np.ndarray  # (N,)
+    raw: np.ndarray  # (seeds, N)
+    losses: np.ndarray  # (seeds, N), smoothed
+    validated: np.ndarray  # (E,)
+    validation_losses: np.ndarray  # (seeds, E)
+    accuracies: np.ndarray  # (seeds, E)
 
-    def in_words(self, name: str) -> str:
-        words = f"{name}: training loss from {self.raw[:, 0].mean():.2f} to {self.raw[:, -20:].mean():.2f}"
-        if len(self.validated):
-            means = [f"{accuracy:.1f}%" for accuracy in self.accuracies.mean(0)]
-            words += f", validation accuracy {listed(means)}"
-        words += f", in {counted(float(self.steps[-1]), 'epoch')}"
-        if self.seeds > 1:
-            words += f", the mean of {self.seeds} seeds"
-            if len(self.validated):
-                last = self.accuracies[:, -1]
-                words += f"; the last accuracy lies between {last.min():.1f}% and {last.max():.1f}%"
-        return f"{words}."
+    @classmethod
+    def of(cls, curves: Sequence[Curve]) -> _Arm:
+        first = curves[0]
+        return cls(
+            times=first.times,
+            raw=np.array([curve.losses for curve in curves]),
+            losses=np.array([smoothed(curve.losses, curve.window) for curve in curves]),
+            validated=first.validated,
+            validation_losses=np.array([curve.validation_losses for curve in curves]),
+            accuracies=np.array([curve.accuracies for curve in curves]),
+        )
+
+    @property
+    def seeds(self) -> int:
+        return len(self.raw)
 
 
-def _what_bands_are(runs: Mapping[str, _Runs]) -> str:
-    """What several seeds are drawn as; empty where there are none."""
-    seeds = sorted({arm.seeds for arm in runs.values() if arm.seeds > 1})
+def _what_bands_are(arms: Mapping[str, _Arm]) -> list[str]:
+    """A line that says what several seeds are drawn as; none where there are none."""
+    seeds = sorted({arm.seeds for arm in arms.values() if arm.seeds > 1})
     if not seeds:
-        return ""
+        return []
     number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"mean of {number} seeds, band: lowest to highest"
+    return [f"mean of {number} seeds, band: lowest to highest"]
 
 
-def _draw_losses(
-    axes: Axes, runs: Mapping[str, _Runs], looks: Mapping[str, tuple[str, str]], chance: float, num_classes: int
-) -> None:
+def _draw_losses(axes: Axes, arms: Mapping[str, _Arm], looks: Mapping[str, tuple[str, str]], num_classes: int) -> None:
+    chance = math.log(num_classes)
     tops = [1.06 * chance]
-    for name, arm in runs.items():
+    for name, arm in arms.items():
         colour, marker = looks[name]
-        axes.plot(arm.steps, arm.losses.mean(0), color=colour, gid=f"loss: {name}")
-        if arm.seeds > 1:
-            _draw_band(axes, arm.steps, arm.losses, colour, f"loss band: {name}")
-        tops.append(arm.losses.max())
-        if len(arm.validated):
-            means = arm.validation_losses.mean(0)
-            axes.plot(arm.validated, means, marker, color=colour, markeredgecolor="white", zorder=3)
-            tops.append(arm.validation_losses.max())
-            if arm.seeds > 1:
-                low, high = arm.validation_losses.min(0), arm.validation_losses.max(0)
-                axes.vlines(arm.validated, low, high, color=colour, zorder=2.9, gid=f"validation loss: {name}")
+        _draw_range(axes, arm.times, arm.losses, colour, gid=f"loss band: {name}")
+        axes.plot(arm.times, arm.losses.mean(0), color=colour, gid=f"loss: {name}")
+        _draw_spread(axes, arm.validated, arm.validation_losses, colour, gid=f"validation loss range: {name}")
+        axes.plot(
+            arm.validated, arm.validation_losses.mean(0), marker, color=colour, markeredgecolor="white", zorder=3,
+            gid=f"validation loss: {name}",
+        )  # fmt: skip
+        tops += [arm.losses.max(), *arm.validation_losses.flat]
     axes.axhline(chance, color=COLOURS["ink"], linestyle=":", linewidth=1.2)
     axes.annotate(
         f"chance: ln {num_classes} = {chance:.3f}", (1, chance), (0, -5), color=COLOURS["quiet"],
@@ -124,9 +169,25 @@ def _draw_losses(
     axes.set_ylim(0, min(max(tops) * 1.02, 2 * chance))
 
 
-def _draw_band(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, gid: str) -> None:
-    """From the lowest to the highest of `values` (seeds, N) at each of `x` (N,)."""
-    axes.fill_between(x, values.min(0), values.max(0), color=colour, alpha=BAND, linewidth=0, gid=gid)
+def _draw_accuracies(axes: Axes, arms: Mapping[str, _Arm], looks: Mapping[str, tuple[str, str]]) -> None:
+    for name, arm in arms.items():
+        colour, marker = looks[name]
+        _draw_range(axes, arm.validated, arm.accuracies, colour, gid=f"accuracy band: {name}")
+        _draw_spread(axes, arm.validated, arm.accuracies, colour, gid=f"accuracy range: {name}")
+        axes.plot(arm.validated, arm.accuracies.mean(0), marker=marker, color=colour, gid=f"accuracy: {name}")
+
+
+def _draw_range(axes: Axes, times: np.ndarray, values: np.ndarray, colour: str, *, gid: str) -> None:
+    """A band from the lowest to the highest of `values` (seeds, N) at `times` (N,), if there are several seeds."""
+    if len(values) > 1 and len(times):
+        low, high = values.min(0), values.max(0)
+        axes.fill_between(times, low, high, color=colour, alpha=BAND, linewidth=0, zorder=1.5, gid=gid)
+
+
+def _draw_spread(axes: Axes, times: np.ndarray, values: np.ndarray, colour: str, *, gid: str) -> None:
+    """The same as an upright line at each of `times`: one epoch alone has no band."""
+    if len(values) > 1 and len(times):
+        axes.vlines(times, values.min(0), values.max(0), color=colour, linewidth=1.2, zorder=2.9, gid=gid)
 
 
 def smoothed(values: Sequence[float], window: int) -> np.ndarray:
@@ -162,36 +223,49 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> list
     return placed
 
 
-def _check(histories: Mapping[str, History]) -> None:
+def _in_words(name: str, arm: _Arm) -> str:
+    words = f"{name}: training loss from {arm.raw[:, 0].mean():.2f} to {arm.raw[:, -20:].mean():.2f}"
+    if len(arm.validated):
+        words += f", validation accuracy {listed([f'{accuracy:.1f}%' for accuracy in arm.accuracies.mean(0)])}"
+    words += f", in {counted(float(arm.times[-1]), 'epoch')}"
+    if arm.seeds > 1:
+        last = arm.raw[:, -20:].mean(1)
+        words += f", means of {arm.seeds} seeds; the last loss is {last.min():.2f} to {last.max():.2f}"
+        if len(arm.validated):
+            last = arm.accuracies[:, -1]
+            words += f", the last accuracy {last.min():.1f}% to {last.max():.1f}%"
+    return f"{words}."
+
+
+def _arms(histories: Mapping[str, Any]) -> dict[str, _Arm]:
+    """What is drawn under each name. Raises ValueError for what can't be."""
     if not isinstance(histories, Mapping):
         kind = type(histories).__name__
         raise ValueError(f'histories must be a dict of names and histories, {{"LeNet": history}}, got a {kind}')
     if not 1 <= len(histories) <= len(CYCLE):
         raise ValueError(f"histories must hold 1 to {len(CYCLE)} runs to draw, got {len(histories)}")
-    for name, several in histories.items():
-        several = several if isinstance(several, Sequence) else [several]
-        if not several:
-            raise ValueError(f"{name}: there must be at least one history, got an empty list")
-        if not all(history.losses for history in several):
+    arms = {}
+    for name, runs in histories.items():
+        curves = [curve_of(run) for run in (runs if isinstance(runs, Sequence) else [runs])]
+        if not curves:
+            raise ValueError(f"{name}: there must be at least one history to draw, got an empty list")
+        if not all(len(curve.losses) for curve in curves):
             raise ValueError(f"{name}: its history has no steps; train it before you draw it")
-        _check_alike(name, several)
+        _check_alike(name, curves)
+        arms[name] = _Arm.of(curves)
+    return arms
 
 
-def _check_alike(name: str, histories: Sequence[History]) -> None:
-    """Seeds of one arm have the same steps, and were looked at after the same epochs."""
-    first = histories[0]
-    for history in histories[1:]:
+def _check_alike(name: str, curves: Sequence[Curve]) -> None:
+    """Seeds of one arm have losses at the same times, and were looked at after the same epochs."""
+    for curve in curves[1:]:
         for what, one, other in (
-            ("steps", len(first.losses), len(history.losses)),
-            ("steps an epoch", first.steps_per_epoch, history.steps_per_epoch),
-            ("epochs with validation", _validated(first), _validated(history)),
+            ("losses", len(curves[0].losses), len(curve.losses)),
+            ("length in epochs", float(curves[0].times[-1]), float(curve.times[-1])),
+            ("epochs with validation", curves[0].validated.tolist(), curve.validated.tolist()),
         ):
             if one != other:
                 raise ValueError(
-                    f"{name}: runs that are drawn as one band must have the same {what}, got {one} and {other}; was "
-                    f"one of them stopped early? Draw it under a name of its own"
+                    f"{name}: seeds that are drawn as one band must have the same {what}, got {one} and {other}: was "
+                    f"one of them stopped early, or trained otherwise? Give it a name of its own"
                 )
-
-
-def _validated(history: History) -> int:
-    return sum(epoch["validation_accuracy"] is not None for epoch in history.epochs)

@@ -1,0 +1,178 @@
+"""tests/colab.txt and tools/colab_environment.py: Colab's versions, exactly, or a loud end."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "tests" / "colab.txt").read_text(encoding="utf-8")
+PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", TEXT, flags=re.M))
+IS_COLAB_LIKE = Path(sys.prefix).name == ".venv-colab"
+
+spec = importlib.util.spec_from_file_location("colab_environment", ROOT / "tools" / "colab_environment.py")
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+
+def test_the_pins_say_when_and_where_they_were_taken_and_how_to_renew_them():
+    assert re.search(r"^# Date: +2\d{3}-\d\d-\d\d", TEXT, flags=re.M) and re.search(r"^# Origin: \S", TEXT, flags=re.M)
+    assert "# To renew: " in TEXT and "# python 3.13" in TEXT and tool.VERSION == (3, 13)
+
+
+def test_the_pins_lie_within_the_projects_ranges():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ranges = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
+    assert {"torch", "torchvision", "numpy", "pandas", "matplotlib", "ipywidgets"} <= PINS.keys() & ranges.keys()
+    for name in PINS.keys() & ranges.keys():
+        assert PINS[name] in ranges[name], name
+    assert "3.13.0" in Requirement(f"python{project['requires-python']}").specifier
+
+
+def test_torch_is_the_same_in_both_environments():
+    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    for name in ("torch", "torchvision"):
+        assert f"\n{name}=={PINS[name]} " in requirements
+
+
+@pytest.mark.skipif(not IS_COLAB_LIKE, reason="holds in the environment with Colab's versions, where it is run too")
+def test_this_environment_has_exactly_those_versions():
+    found = {name: version(name).split("+")[0] for name in PINS}
+    assert found == PINS and sys.version_info[:2] == (3, 13)
+
+
+def test_a_notebooks_kernel_is_of_the_environment_that_runs_the_test():
+    """Else nbval would test another environment than it says."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys; print(sys.prefix)")])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    assert notebook.cells[0].outputs[0].text.strip() == sys.prefix
+
+
+# --- which Python -----------------------------------------------------------------------------------------------------
+
+
+def python(folder, says):
+    """A program that says so when it is asked for its version, as pyenv's shims may say anything."""
+    folder.mkdir(parents=True)
+    file = folder / "python3.13"
+    file.write_text(f"#!/bin/sh\n{says}\n", encoding="utf-8")
+    file.chmod(0o755)
+    return file
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+WORKS, OTHER, FAILS = "echo 3 13", "echo 3 12", "echo pyenv: no such command >&2; exit 127"
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """No Python 3.13 anywhere, until one is put there."""
+    monkeypatch.setattr(tool.sys, "executable", str(python(tmp_path / "own", OTHER)))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    monkeypatch.setattr(tool.shutil, "which", lambda name: str(p) if (p := tmp_path / "path" / name).exists() else None)
+    return tmp_path
+
+
+@posix
+def test_the_paths_python_comes_before_pyenvs_and_the_latest_of_those_first(machine):
+    for release in ("3.13.2", "3.13.10"):
+        kept = python(machine / "pyenv" / "versions" / release / "bin", WORKS)
+        kept.rename(kept.with_name("python"))
+    assert tool.find_python("uv") == str(machine / "pyenv" / "versions" / "3.13.10" / "bin" / "python")
+    on_path = python(machine / "path", WORKS)
+    assert tool.find_python("uv") == str(on_path)
+
+
+@posix
+@pytest.mark.parametrize("says", [OTHER, FAILS, "echo nonsense", "exit 0"])
+def test_a_python_that_is_another_or_does_not_run_is_passed_over(machine, says):
+    python(machine / "path", says)
+    kept = python(machine / "pyenv" / "versions" / "3.13.0" / "bin", WORKS)
+    kept.rename(kept.with_name("python"))
+    assert tool.find_python("uv") == str(kept.with_name("python"))
+
+
+@posix
+def test_where_there_is_none_uv_is_asked_for_one(machine):
+    theirs = python(machine / "uvs", WORKS)
+    uv = machine / "uv"
+    uv.write_text(f"#!/bin/sh\n[ $2 = find ] && echo {theirs}\n", encoding="utf-8")
+    uv.chmod(0o755)
+    assert tool.find_python(str(uv)) == str(theirs)
+
+
+@posix
+def test_where_none_is_to_be_had_it_ends_loudly_with_what_was_tried(machine):
+    python(machine / "path", FAILS)
+    uv = machine / "uv"
+    uv.write_text("#!/bin/sh\necho error: no network >&2; exit 2\n", encoding="utf-8")
+    uv.chmod(0o755)
+    with pytest.raises(SystemExit) as stopped:
+        tool.find_python(str(uv))
+    message = stopped.value.code
+    assert isinstance(message, str), "a text is printed, and the exit status is 1"
+    for said in ("this Python: 3.12", "python3.13 on the PATH: none that runs", "uv python install 3.13: error: no network",
+                 "pyenv install 3.13", "python -m pytest"):  # fmt: skip
+        assert said in message
+
+
+def test_a_wrong_version_ends_it(monkeypatch):
+    found = [*PINS.values()]
+    found[3] = "0.1"
+    monkeypatch.setattr(tool.subprocess, "check_output", lambda *a, **k: " ".join(found))
+    monkeypatch.chdir(ROOT)
+    name = [*PINS][3]
+    with pytest.raises(SystemExit, match=f"is not what tests/colab.txt says: {name} is 0.1, expected {PINS[name]}"):
+        tool.check()
+
+
+def test_it_is_made_once_and_anew_when_the_pins_change(tmp_path, monkeypatch):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "colab.txt").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "requirements.txt").write_bytes((ROOT / "requirements.txt").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    done = []
+
+    def run(*command):
+        done.append(command[1:3])
+        if command[1] == "venv":
+            Path(command[-1]).mkdir()
+
+    monkeypatch.setattr(tool, "run", run)
+    monkeypatch.setattr(tool, "find_uv", lambda: "uv")
+    monkeypatch.setattr(tool, "find_python", lambda uv: "python3.13")
+    monkeypatch.setattr(tool, "check", lambda: done.append("checked"))
+    monkeypatch.setattr(tool.subprocess, "check_output", lambda *a, **k: str(tmp_path))
+    for _ in range(2):
+        tool.make()
+    assert done == [("venv", "--quiet"), ("pip", "install"), ("pip", "install"), "checked"]
+    assert (tmp_path / "project.pth").read_text(encoding="utf-8").strip() == str(ROOT)
+    (tmp_path / "tests" / "colab.txt").write_text(TEXT + "six==1.17.0\n", encoding="utf-8")
+    tool.make()
+    assert len(done) == 8
+
+
+def test_the_tests_are_pytests_own_with_the_notebooks_outputs_left_alone(monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr(tool, "make", lambda: None)
+    monkeypatch.setattr(
+        tool.subprocess, "run", lambda command: called.append(command) or subprocess.CompletedProcess(command, 3)
+    )
+    monkeypatch.setattr(sys, "argv", ["colab_environment.py", "--test", "-x"])
+    monkeypatch.chdir(ROOT)
+    assert tool.main() == 3, "pytest's exit status is handed on"
+    (command,) = called
+    assert command[-1] == "-x" and "addopts=--import-mode=importlib --nbval-lax" in command
+    assert "tests/colab.txt" in capsys.readouterr().out
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "tools/colab_environment.py --test $(ARGS)" in makefile
