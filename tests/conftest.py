@@ -2,12 +2,17 @@
 
 import utils  # noqa: F401, I001
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from utils import data
 from utils.data import FashionMNIST, Images
+
+
+sys.path.insert(0, str(Path(__file__).parent))  # for for_processes.py; processes that are spawned get it too
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -121,8 +121,8 @@ def test_where_none_is_to_be_had_it_ends_loudly_with_what_was_tried(machine):
         tool.find_python(str(uv))
     message = stopped.value.code
     assert isinstance(message, str), "a text is printed, and the exit status is 1"
-    for said in ("this Python: 3.12", "python3.13 on the PATH: none that runs", "uv python install 3.13: error: no network",
-                 "pyenv install 3.13", "python -m pytest"):  # fmt: skip
+    tried = ("this Python: 3.12", "python3.13 on the PATH: none that runs", "uv python install 3.13: error: no network")
+    for said in (*tried, "pyenv install 3.13", "python -m pytest"):
         assert said in message
 
 

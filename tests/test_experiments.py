@@ -24,6 +24,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from for_processes import broken, killed_once, killed_with_large
 from tqdm import tqdm
 
 from utils import device, experiments
@@ -551,29 +552,12 @@ def test_ctrl_c_while_the_workers_start_ends_them_without_a_word(started, capfd)
     assert capfd.readouterr() == ("", "")
 
 
-def killed_once(task, tell):
-    """As `_train_in_worker`, but the process of the first one to get to it is killed, as if memory had run out."""
-    flag = Path(os.environ["KILLED_ONCE"])
-    with contextlib.suppress(FileExistsError):
-        flag.touch(exist_ok=False)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return experiments._train_in_worker(task, tell)
-
-
-def killed_with_large(task, tell):
-    """As `_train_in_worker`, but who trains LARGE is killed, each time."""
-    if task.architecture == LARGE:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return experiments._train_in_worker(task, tell)
-
-
 @pytest.fixture
 def worked_by(monkeypatch):
-    """Have the workers call another function than `_train_in_worker`: it is found by its name, in this file."""
+    """Have the workers call another function than `_train_in_worker`."""
 
     def become(function):
         usual = experiments.run_in_workers
-        monkeypatch.setenv("PYTHONPATH", str(ROOT))
         monkeypatch.setattr(experiments, "run_in_workers", lambda _, *a, **o: usual(function, *a, **o))
 
     return become
@@ -613,10 +597,6 @@ def test_another_error_in_a_worker_is_raised_with_where_it_was(tiny, tmp_path, w
     with pytest.raises(LookupError, match="a bug") as caught:
         swept(TWO, tiny, tmp_path, workers=2)
     assert "in broken" in caught.value.__notes__[0] and workers_of() == []
-
-
-def broken(task, tell):
-    raise LookupError("a bug")
 
 
 SWEEP = """

@@ -32,8 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def load(path):
     """A tool as a module of its own; what is changed in it is not changed anywhere else."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"tool_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks for its module there
     spec.loader.exec_module(module)
     return module
 

@@ -1,6 +1,5 @@
 """utils/workers.py: every task is done once, those whose process dies once more, and no process is left."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -12,45 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from for_processes import fail, keep, work
 
 from utils.workers import WorkerDied, interrupts_held, run_in_workers
 
 ROOT = Path(__file__).resolve().parent.parent
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
-_kept = {}
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """The processes find `utils` and this file."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
-
-
-def keep(*arguments):
-    _kept["arguments"] = arguments
-
-
-def work(task, tell):
-    """What a task asks for; the answers say which process gave them."""
-    kind, value = task
-    if kind == "square":
-        tell(("begun", value))
-        return value**2, os.getpid()
-    if kind == "raise":
-        raise KeyError(value)
-    if kind == "sum":
-        return float(_kept["arguments"][0].sum())
-    if kind == "write":
-        _kept["arguments"][0][value] = 1.0
-        return None
-    if kind == "exit":
-        os._exit(value)
-    if kind == "die once":
-        with contextlib.suppress(FileExistsError):
-            Path(value).touch(exist_ok=False)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return "at the second attempt"
-    raise AssertionError(kind)
 
 
 def outcomes(tasks, workers=2, arguments=(), **options):
@@ -108,10 +74,6 @@ def test_a_task_whose_process_dies_twice_is_given_up_and_the_others_are_done():
     assert sorted(retried) == [(0, "exit status 7"), (2, "exit status 0")]
 
 
-def fail():
-    raise OSError("nothing can be set up")
-
-
 def test_a_process_that_dies_while_it_starts_is_an_error_with_advice(capfd):
     with pytest.raises(RuntimeError, match=r"died while it started \(exit status 1\)(?s:.)*workers=1(?s:.)*__main__"):
         list(run_in_workers(work, [("square", 1)], 1, set_up=fail))
@@ -128,7 +90,7 @@ def test_who_stops_listening_ends_the_processes():
 
 SCRIPT = """
 from utils.workers import run_in_workers
-from test_workers import keep, work
+from for_processes import keep, work
 
 print(list(run_in_workers(work, [("square", 2)], 1, set_up=keep)))
 """
@@ -137,7 +99,10 @@ print(list(run_in_workers(work, [("square", 2)], 1, set_up=keep)))
 def test_a_script_without_its_guard_is_told_so(tmp_path):
     """Python's own message says what happened, ours what to do; and no process starts others for ever."""
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
-    run = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    run = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120, env=environment
+    )
     assert run.returncode == 1 and 'doesn\'t stand under `if __name__ == "__main__":`' in run.stderr
     time.sleep(0.2)
     mine = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]

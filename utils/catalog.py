@@ -3,7 +3,8 @@
 `make experiments NAME=curve` runs one as it stands here; the lessons run smaller copies of them. What is measured is
 filed under the architecture, recipe and seed: a change here means that its reference has to be measured anew.
 
-The learning rates were chosen on the validation images, each arm's for itself (tools/tune.py).
+A learning rate has to be chosen on the validation images, each arm's for itself (tools/tune.py). Where that has not
+been done yet, it stands beside the experiment.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ LENET_STEP_BY_STEP = Experiment(
     name="lenet",
     question="ReLU, max-pooling, He's initialisation: what does each change in the book's LeNet?",
     arms=(
-        Arm(LENET_BOOK, Recipe(epochs=5, lr=0.5)),
-        Arm(LENET_BOOK.change(blocks=LENET.blocks), Recipe(epochs=5, lr=0.5)),
-        Arm(LENET_BOOK.change(activation="relu"), Recipe(epochs=5, lr=0.1)),
+        Arm(LENET_BOOK, Recipe(epochs=5, lr=2.0)),
+        Arm(LENET_BOOK.change(blocks=LENET.blocks), Recipe(epochs=5, lr=1.0)),
+        Arm(LENET_BOOK.change(activation="relu"), Recipe(epochs=5, lr=0.2)),
         Arm(LENET.change(init="xavier"), Recipe(epochs=5, lr=0.05)),
-        Arm(LENET, Recipe(epochs=5, lr=0.05)),
+        Arm(LENET, Recipe(epochs=5, lr=0.1)),
     ),
     seeds=THREE_SEEDS,
 )
 
 # --- 02, AlexNet ----------------------------------------------------------------------------------------------------
 
-ALEXNET_ACTIVATION = Experiment(
+ALEXNET_ACTIVATION = Experiment(  # rates not chosen yet
     name="alexnet_activation",
     question="Does a small AlexNet learn faster with ReLU than with tanh or sigmoid, each at its own rate?",
     arms=(
@@ -57,7 +58,7 @@ ALEXNET_ACTIVATION = Experiment(
 )
 
 _NO_DROPOUT = ALEXNET_SMALL.change(head=replace(ALEXNET_SMALL.head, dropout=0.0))
-ALEXNET_DROPOUT = Experiment(
+ALEXNET_DROPOUT = Experiment(  # rates not chosen yet
     name="alexnet_dropout",
     question="Do dropout and augmentation close the gap between training and test images?",
     arms=(
@@ -82,7 +83,7 @@ def _with_lrn(architecture: Architecture) -> Architecture:
     return architecture.change(blocks=(*normed, *others))
 
 
-ALEXNET_EXTRAS = Experiment(
+ALEXNET_EXTRAS = Experiment(  # rates not chosen yet
     name="alexnet_extras",
     question="What do overlapping pooling and local response normalisation add, and can three seeds tell?",
     arms=(
@@ -101,7 +102,7 @@ def _stack(num_convs: int, kernel_size: int) -> Architecture:
     return vgg_like((num_convs,) * 2, (16, 32), kernel_size=kernel_size, norm="batch")
 
 
-KERNELS = Experiment(
+KERNELS = Experiment(  # rates not chosen yet
     name="kernels",
     question="At an equal receptive field: one large kernel, or several 3×3?",
     arms=tuple(
@@ -119,7 +120,7 @@ def _linear_pairs(channels: tuple[int, ...]) -> Architecture:
     return Architecture(blocks, Head(hidden=(128,)), norm="batch", init="he")
 
 
-FACTORS = Experiment(
+FACTORS = Experiment(  # rates not chosen yet
     name="factors",
     question="Two 3×3 instead of one 5×5: is it the factors, or the ReLU between them?",
     arms=(
@@ -132,7 +133,7 @@ FACTORS = Experiment(
 
 _POOLED = Head(hidden=(), pool_size=1)  # so that no dense layer has a say
 # 8.24, 8.31 and 8.13 million multiply-accumulates for one image.
-DEPTH_OR_CHANNELS = Experiment(
+DEPTH_OR_CHANNELS = Experiment(  # rates not chosen yet
     name="depth_or_channels",
     question="At equal arithmetic: more layers, or more channels?",
     arms=tuple(
@@ -153,7 +154,7 @@ def _eighth(name: str) -> Architecture:
     return small.scaled(1 / 8).change(head=head)
 
 
-FAMILY = Experiment(
+FAMILY = Experiment(  # rates not chosen yet
     name="family",
     question="From A to E: does depth help at an eighth of the width?",
     arms=tuple(Arm(_eighth(name).change(norm="batch"), Recipe(epochs=5, lr=0.1)) for name in "ABCDE"),
@@ -178,7 +179,7 @@ HEADS = Experiment(
     name="heads",
     question="What do a VGG's dense layers buy, against global average pooling?",
     arms=tuple(
-        Arm(vgg_like((2, 2, 2), (16, 32, 64), norm="batch", head=head), Recipe(epochs=5, lr=0.1))
+        Arm(vgg_like((2, 2, 2), (16, 32, 64), norm="batch", head=head), Recipe(epochs=5, lr=0.2))
         for head in (Head(hidden=(512, 512), dropout=0.5), Head(hidden=(128,)), _POOLED)
     ),
     seeds=THREE_SEEDS,

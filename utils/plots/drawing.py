@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -18,7 +19,7 @@ from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, listed, sty
 # All lengths are inches, and the axes' units are inches as well: what is measured here is what is on the page.
 MARGIN = 0.15
 LINE = 0.2  # of 12 pt text
-TOP, HEADING, BELOW, NOTE = 0.55, 0.5, 0.75, 0.75  # for the title; of a row: over and under the layers; for the note
+TOP, HEADING, BELOW, NOTE = 0.55, 0.55, 0.7, 0.75  # for the title; of a row: over and under the layers; for the note
 TALL, LOW = 1.3, 0.66  # the highest layer: of one network alone, of several
 GAP = 0.035  # between two layers
 AROUND_LABEL = 0.06
@@ -35,7 +36,7 @@ LOOKS = {
 }
 WORDS = (
     "Heights: the square roots of the feature maps’ sides, or of the dense layers’ units (orange).\n"
-    "Widths: the square roots of the channels.{scale} Light blue: pooling.{hairline}\n"
+    "Widths: those of the channels.{scale} Light blue: pooling.{hairline}\n"
     "Above: channels or units. Below: the convolutions’ kernels, then the maps’ sides in pixels."
 )
 
@@ -80,7 +81,8 @@ def architecture_blocks(
     width, height = figure.get_size_inches()
     axes.set(xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
-    axes.text(MARGIN, height - MARGIN, title, size=15, weight="bold", va="top", gid="title")
+    written = axes.text(MARGIN, height - MARGIN, title, size=15, weight="bold", va="top", gid="title")
+    _shorten(written, width - 2 * MARGIN)
     for i, (name, architecture) in enumerate(networks.items()):
         baseline = height - TOP - (i + 1) * row_height + BELOW
         _write_heading(axes, name, architecture, baseline + scale.tall + HEADING - LINE)
@@ -107,16 +109,16 @@ def parameters_of(architecture: Architecture) -> int:
 
 def _named(architectures: Mapping[str, Architecture] | Sequence[Architecture]) -> dict[str, Architecture]:
     if isinstance(architectures, Mapping):
-        named = {f"{name}": architecture for name, architecture in architectures.items()}
-        for name, architecture in named.items():
-            of_kind(f"architectures[{name!r}]", architecture, Architecture, "LENET or VGG['A']")
+        pairs = [(f"{name}", architecture) for name, architecture in architectures.items()]
     else:
-        several = tuple_of("architectures", architectures, Architecture)
-        named = {architecture.label: architecture for architecture in several}
-        if len(named) < len(several):
-            raise ValueError(f"architectures must differ in their labels, got {', '.join(a.label for a in several)}")
-    if not named:
+        pairs = [(a.label, a) for a in tuple_of("architectures", architectures, Architecture)]
+    for name, architecture in pairs:
+        of_kind(f"architectures[{name!r}]", architecture, Architecture, "LENET or VGG['A']")
+    if not pairs:
         raise ValueError("architectures must hold at least one to draw, got none")
+    named = {" ".join(name.split()): architecture for name, architecture in pairs}
+    if len(named) < len(pairs):
+        raise ValueError(f"architectures must have different names, got {', '.join(repr(name) for name, _ in pairs)}")
     return named
 
 
@@ -243,7 +245,7 @@ class _Scale:
         flat = any(self._exact_height(layer) < HAIRLINE for layer in layers)
         return WORDS.format(
             scale=" One scale for all." if len(rows) > 1 else "",
-            hairline=" What is too thin is a hairline." if thin or flat else "",
+            hairline=" Hairlines are thinner still." if thin or flat else "",
         )
 
 
@@ -271,11 +273,16 @@ def _write_heading(axes: Axes, name: str, architecture: Architecture, y: float) 
 
 
 def _shorten(text: Text, room: float) -> None:
+    """Cut a text that takes more than `room` inches, and end it in …"""
     whole = text.get_text()
-    for length in range(len(whole) - 1, 0, -1):
-        if text_size(text)[0] <= room:
-            break
+
+    def is_too_wide(length: int) -> bool:
         text.set_text(f"{whole[:length].rstrip()}…")
+        return text_size(text)[0] > room
+
+    if text_size(text)[0] > room:
+        fitting = bisect(range(1, len(whole)), False, key=is_too_wide)
+        text.set_text(f"{whole[:fitting].rstrip()}…")
 
 
 def _draw_row(axes: Axes, row: Sequence[_Group], baseline: float, scale: _Scale, network: str) -> None:
@@ -287,7 +294,7 @@ def _draw_row(axes: Axes, row: Sequence[_Group], baseline: float, scale: _Scale,
         for label, layers, run in scale.runs(group):
             _draw_run(axes, layers, label, (x, baseline), run, scale, network)
             x += run + GAP
-        bracket = f"{network}: {group.name}"
+        bracket = f"{network}: bracket of {group.name}"
         axes.plot([left, right], [baseline - 0.06] * 2, color=COLOURS["grey"], linewidth=1, gid=bracket)
         for line, words in enumerate(group.below):
             axes.text(
