@@ -19,10 +19,8 @@ lab: environment    ## JupyterLab on the notebooks; make lab ARGS="--no-browser 
 	@$(PY) -m utils.device
 	@$(PY) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
-test: environment    ## every test, notebooks included; then all of it once more under Colab's versions
-	@$(PY) tools/colab_environment.py
-	@$(PY) -m pytest $(ARGS)
-	@$(PY) tools/colab_environment.py --test $(ARGS)
+test: environment    ## every test, notebooks included; at the same time all of it with Colab's versions
+	@$(PY) tools/run_tests.py $(ARGS)
 
 curve: environment    ## train the small networks, print their table, write results and plot
 	@$(PY) tools/curve.py $(ARGS)

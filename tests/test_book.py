@@ -196,6 +196,7 @@ def recipe_of(architecture):
     return recipe
 
 
+@pytest.mark.once
 def test_the_books_trainer_takes_our_vgg_to_the_references_accuracy(d2l, whole):
     architecture = VGG_SMALL["VGG (1,1)"]
     model, recipe = net(architecture), recipe_of(architecture)
@@ -205,6 +206,7 @@ def test_the_books_trainer_takes_our_vgg_to_the_references_accuracy(d2l, whole):
     assert low <= evaluate(model, whole.test).accuracy <= high
 
 
+@pytest.mark.once
 def test_fit_takes_the_books_lenet_to_the_references_accuracy(d2l, whole):
     torch.manual_seed(0)
     model = from_book(d2l.LeNet())

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
@@ -162,17 +161,39 @@ def test_it_is_made_once_and_anew_when_the_pins_change(tmp_path, monkeypatch):
     assert len(done) == 8
 
 
-def test_the_tests_are_pytests_own_with_the_notebooks_outputs_left_alone(monkeypatch, capsys):
-    called = []
-    monkeypatch.setattr(tool, "make", lambda: None)
-    monkeypatch.setattr(
-        tool.subprocess, "run", lambda command: called.append(command) or subprocess.CompletedProcess(command, 3)
-    )
-    monkeypatch.setattr(sys, "argv", ["colab_environment.py", "--test", "-x"])
+# --- make test --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_tests(monkeypatch, tmp_path):
+    """tools/run_tests.py, with programs in place of both pytests that say who they are and what they were told."""
+    spec = importlib.util.spec_from_file_location("run_tests", ROOT / "tools" / "run_tests.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module.colab_environment, "make", lambda: None)
     monkeypatch.chdir(ROOT)
-    assert tool.main() == 3, "pytest's exit status is handed on"
-    (command,) = called
-    assert command[-1] == "-x" and "addopts=--import-mode=importlib --nbval-lax" in command
-    assert "tests/colab.txt" in capsys.readouterr().out
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "tools/colab_environment.py --test $(ARGS)" in makefile
+
+    def run(ordinary, colab_like, *words):
+        code = "import sys; print(*sys.argv[1:]); sys.exit({})"
+        for name, status in (("ORDINARY", ordinary), ("COLAB_LIKE", colab_like)):
+            monkeypatch.setattr(module, name, (sys.executable, "-c", code.format(status), name.lower()))
+        monkeypatch.setattr(sys, "argv", ["run_tests.py", *words])
+        return module.main()
+
+    run.module = module
+    return run
+
+
+@pytest.mark.parametrize(("ordinary", "colab_like", "status"), [(0, 0, 0), (1, 0, 1), (0, 2, 2), (1, 2, 1)])
+def test_make_test_is_green_only_if_both_environments_are(run_tests, ordinary, colab_like, status, capfd):
+    assert run_tests(ordinary, colab_like, "-x", "tests") == status
+    printed = capfd.readouterr().out
+    assert printed.index("ordinary -x tests") < printed.index("With Colab's versions") < printed.index("colab_like -x")
+
+
+def test_both_run_pytest_and_the_second_leaves_the_notebooks_outputs_alone(run_tests):
+    tool_, makefile = run_tests.module, (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert tool_.ORDINARY == (sys.executable, "-m", "pytest")
+    assert tool_.COLAB_LIKE[0].startswith(".venv-colab") and tool_.COLAB_LIKE[1:3] == ("-m", "pytest")
+    assert "addopts=--import-mode=importlib --nbval-lax" in tool_.COLAB_LIKE and "not once" in tool_.COLAB_LIKE
+    assert "tools/run_tests.py $(ARGS)" in makefile

@@ -3,7 +3,7 @@
 What it does, all inside the project's folder: finds a Python 3.13 (on the PATH, pyenv's, or one that uv downloads);
 makes .venv-colab; installs the versions of tests/colab.txt, what the tests need besides, and d2l without its pins; and
 looks whether each version is what it should be. Called again it does nothing, in a moment, unless one of those files
-has changed. With --test it then runs the tests and the notebooks there; further words are pytest's.
+has changed.
 """
 
 from __future__ import annotations
@@ -26,18 +26,11 @@ PINS = Path("tests", "colab.txt")
 VERSION = (3, 13)
 # What the tests need, and what the project needs that Colab lacks: in the versions of requirements.txt.
 BESIDES = ("platformdirs", "filelock", "nbval", "hypothesis", "psutil", "pyyaml", "packaging", "jupytext")
-# The notebooks are compared with nothing there: their outputs are the ordinary environment's.
-PYTEST = ("-m", "pytest", "-o", "addopts=--import-mode=importlib --nbval-lax")
 
 
-def main() -> int:
+def main() -> None:
     os.chdir(ROOT)
     make()
-    if "--test" not in sys.argv:
-        return 0
-    print(f"\nOnce more under Colab's versions ({PINS.as_posix()}):", flush=True)
-    words = [word for word in sys.argv[1:] if word != "--test"]
-    return subprocess.run([str(PYTHON), *PYTEST, *words]).returncode
 
 
 def make() -> None:
@@ -149,4 +142,4 @@ def check() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,45 @@
+"""Every test and notebook, in two environments at once: `make test`. Further words are pytest's.
+
+In the ordinary environment, whose output is shown as it comes; and with Colab's versions (tests/colab.txt), whose
+output is shown when that is done. There the notebooks' outputs are compared with nothing, and what is marked `once` is
+left out: it is about results, not about versions. The exit status is 0 only if both are green.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this file as a module
+import colab_environment
+
+ORDINARY = (sys.executable, "-m", "pytest")
+COLAB_LIKE = (
+    str(colab_environment.PYTHON), "-m", "pytest", "-o", "addopts=--import-mode=importlib --nbval-lax",
+    "-o", "cache_dir=.pytest_cache/colab", "-m", "not once",
+)  # fmt: skip
+
+
+def main() -> int:
+    os.chdir(colab_environment.ROOT)
+    colab_environment.make()
+    words = sys.argv[1:]
+    with tempfile.TemporaryFile() as output:
+        other = subprocess.Popen([*COLAB_LIKE, *words], stdout=output, stderr=subprocess.STDOUT)
+        try:
+            ordinary = subprocess.run([*ORDINARY, *words]).returncode
+            print(f"\nWith Colab's versions ({colab_environment.PINS.as_posix()}), at the same time:", flush=True)
+            colab_like = other.wait()
+        finally:
+            other.kill()  # who stops the one stops the other
+            other.wait()
+        output.seek(0)
+        print(output.read().decode(errors="replace"), flush=True)
+    return ordinary or colab_like
+
+
+if __name__ == "__main__":
+    sys.exit(main())
