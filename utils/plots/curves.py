@@ -201,7 +201,7 @@ def smoothed(values: Sequence[float], window: int) -> np.ndarray:
 def _name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, tuple[str, str]]) -> None:
     """Each line's name right of the axes, at the height of its end, but no two on top of each other."""
     low, high = axes.get_ylim()
-    line = (high - low) / 17  # about a line of text
+    line = (high - low) / 15  # a line of text, in every version of matplotlib
     names = sorted(ends, key=lambda name: ends[name][1])
     for name, y in zip(names, spread([ends[name][1] for name in names], line, low, high), strict=True):
         axes.annotate(
