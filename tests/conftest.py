@@ -1,6 +1,7 @@
 """What several test files need. `utils` sets how torch's threads wait, and must be imported before torch."""
 
 import utils  # noqa: F401, I001
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,11 @@ from utils.data import FashionMNIST, Images
 
 
 sys.path.insert(0, str(Path(__file__).parent))  # for for_processes.py; processes that are spawned get it too
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the search for memory collects garbage often, and needn't look at it each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -174,7 +174,7 @@ def run_tests(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
 
     def run(ordinary, colab_like, *words):
-        code = "import sys; print(*sys.argv[1:]); sys.exit({})"
+        code = "import os, sys; print(*sys.argv[1:], 'threads', os.environ['OMP_NUM_THREADS']); sys.exit({})"
         for name, status in (("ORDINARY", ordinary), ("COLAB_LIKE", colab_like)):
             monkeypatch.setattr(module, name, (sys.executable, "-c", code.format(status), name.lower()))
         monkeypatch.setattr(sys, "argv", ["run_tests.py", *words])
@@ -189,6 +189,17 @@ def test_make_test_is_green_only_if_both_environments_are(run_tests, ordinary, c
     assert run_tests(ordinary, colab_like, "-x", "tests") == status
     printed = capfd.readouterr().out
     assert printed.index("ordinary -x tests") < printed.index("With Colab's versions") < printed.index("colab_like -x")
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (8, 4)])
+def test_each_has_its_share_of_the_cores_unless_you_say_otherwise(run_tests, monkeypatch, capfd, cores, threads):
+    monkeypatch.setattr(run_tests.module, "cpu_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    run_tests(0, 0)
+    assert capfd.readouterr().out.count(f"threads {threads}\n") == 2 and "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    run_tests(0, 0)
+    assert capfd.readouterr().out.count("threads 3\n") == 2
 
 
 def test_both_run_pytest_and_the_second_leaves_the_notebooks_outputs_alone(run_tests):

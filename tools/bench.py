@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,6 +104,7 @@ def usual(architecture: Architecture, folder: str) -> Epoch:
 def the_books() -> Epoch:
     """`d2l.Trainer` on the book's own LeNet and its own data, four workers and all, drawing as in a notebook."""
     d2l = book.import_d2l()
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # four workers on fewer cores: that is the book's
     data = d2l.FashionMNIST(batch_size=BATCH)
     images, _ = next(iter(torch.utils.data.DataLoader(data.val, 2)))
     model = d2l.LeNet(lr=0.1)
@@ -122,8 +124,12 @@ def as_in_a_notebook() -> Iterator[None]:
     from IPython.core.interactiveshell import InteractiveShell
     from matplotlib_inline import backend_inline, config
 
+    class ToNobody(CapturingDisplayPublisher):
+        def clear_output(self, wait: bool = False) -> None:
+            self.outputs.clear()  # and no codes that clear a terminal's line
+
     shell = InteractiveShell.instance()
-    shell.display_pub = CapturingDisplayPublisher()
+    shell.display_pub = ToNobody()
     config.InlineBackend.instance(parent=shell).shell = shell
     backend_inline.set_matplotlib_formats("svg")
     try:
@@ -242,6 +248,14 @@ def import_rows(rounds: int = 5) -> Iterator[Row]:
         yield Row(what, figure) if goal is None else Row(what, figure, f"≤ {goal} s", median <= goal)
 
 
+def every_row(data: FashionMNIST, on_cpu: FashionMNIST) -> Iterator[Row]:
+    """All that is measured, one after the other. The book's trainer and the usual loop compute on the CPU; so ours."""
+    yield from import_rows()
+    yield profile_row()
+    yield from training_rows(on_cpu)
+    yield small_vgg(data)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--promote", action="store_true", help="keep the tables in results/reference/<device>/bench.md")
@@ -252,9 +266,11 @@ def main() -> int:
     if data.is_sample:
         print("The figures are of all images, and these are the sample: nothing is measured.", file=sys.stderr)
         return 1
-    # The book's trainer and the usual loop compute on the CPU; so does what they are compared with.
-    rows = [*import_rows(), profile_row(), *training_rows(on_cpu), small_vgg(data)]
-    print(as_table(rows))
+    rows = []
+    for row in every_row(data, on_cpu):
+        print(f"  {row.what}: {row.figure}", flush=True)  # it takes minutes: what there is, is shown
+        rows.append(row)
+    print(f"\n{as_table(rows)}")
     if options.promote:
         file = reference_folder(device) / "bench.md"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 In the ordinary environment, whose output is shown as it comes; and with Colab's versions (tests/colab.txt), whose
 output is shown when that is done. There the notebooks' outputs are compared with nothing, and what is marked `once` is
 left out: it is about results, not about versions. The exit status is 0 only if both are green.
+
+Each has its share of the cores: two processes whose threads wait for each other's take more than twice as long.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this file as a module
 import colab_environment
 
+from utils.cores import cpu_cores
+
 ORDINARY = (sys.executable, "-m", "pytest")
 COLAB_LIKE = (
     str(colab_environment.PYTHON), "-m", "pytest", "-o", "addopts=--import-mode=importlib --nbval-lax",
@@ -27,10 +31,11 @@ def main() -> int:
     os.chdir(colab_environment.ROOT)
     colab_environment.make()
     words = sys.argv[1:]
+    share = {"OMP_NUM_THREADS": str(max(1, cpu_cores() // 2))} | os.environ
     with tempfile.TemporaryFile() as output:
-        other = subprocess.Popen([*COLAB_LIKE, *words], stdout=output, stderr=subprocess.STDOUT)
+        other = subprocess.Popen([*COLAB_LIKE, *words], env=share, stdout=output, stderr=subprocess.STDOUT)
         try:
-            ordinary = subprocess.run([*ORDINARY, *words]).returncode
+            ordinary = subprocess.run([*ORDINARY, *words], env=share).returncode
             print(f"\nWith Colab's versions ({colab_environment.PINS.as_posix()}), at the same time:", flush=True)
             colab_like = other.wait()
         finally:
