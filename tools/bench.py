@@ -37,7 +37,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import transforms
 
-ROUNDS = 3
+ROUNDS = 5
 BATCH = 256
 HEADER = ("what", "figure", "goal", "met")
 
