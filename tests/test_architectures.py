@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from utils import checks
 from utils.architectures import (
     ALEXNET,
     ALEXNET_SMALL,
@@ -705,3 +706,11 @@ def test_the_shorthand_makes_vggs():
     assert vgg_like((1, 1), (8, 16), kernel_size=5) == vgg_like([1, 1], [8, 16], kernel_size=[5, 5])
     assert vgg_like((1,), (8,), init="xavier").init == "xavier"
     assert vgg_like((1,), (8,), head=Head()).head == Head()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("a b", "'a b'"), ("x" * 100, "'" + "x" * 78 + "…"), ([1] * 40, "[" + "1, " * 26 + "…")]
+)
+def test_an_error_shows_what_it_found_on_one_line(value, expected):
+    assert checks.shown(value) == expected and len(expected) <= 80
+    assert "\n" not in checks.shown(build(LENET)) and checks.shown(build(LENET)).startswith("Sequential( (features)")

@@ -376,6 +376,7 @@ def test_a_network_that_learns_nothing_is_told_so(capsys):
     history = fit(model, images(100), recipe)
     assert history.warning.startswith("the loss stayed at ln 10 = 2.303 (it is 2.3")
     assert 'init="he" or norm="batch"' in history.warning and "lr=0.01, try a third" in history.warning
+    assert "or the rate is far too low" in history.warning
     assert "clinic in lesson 04" in history.warning
     assert capsys.readouterr().out == f"Look out: {history.warning}.\n"
     assert history.to_dict()["warning"] == history.warning

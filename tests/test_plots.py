@@ -805,6 +805,8 @@ def test_runs_that_cannot_be_drawn_are_refused():
         plots.learning_curves({})
     with pytest.raises(ValueError, match=r"histories must be a dict of names and histories, .* got a list"):
         plots.learning_curves([1])
+    with pytest.raises(ValueError, match=r"must be the history that fit gives, or a record of a sweep, got 3$"):
+        plots.learning_curves({"LeNet": 3})
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

@@ -845,6 +845,30 @@ def test_a_network_without_parameters(optimizer):
         quiet(nn.Flatten(), images(8), replace(PLAIN, optimizer=optimizer))
 
 
+def test_a_network_that_is_frozen_whole_and_one_whose_head_is_not():
+    model = net().requires_grad_(False)
+    with pytest.raises(ValueError, match=r"to train, got none: all are frozen: p\.requires_grad_\(True\) for some$"):
+        quiet(model, images(8))
+    model[-1].requires_grad_(True)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    quiet(model, images(8), replace(PLAIN, batch_size=8))
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {f"{len(model) - 1}.weight", f"{len(model) - 1}.bias"}
+
+
+@pytest.mark.parametrize("callbacks", [print, [print, 3], iter([print]), "tell"])
+def test_callbacks_are_a_list_of_functions(callbacks):
+    with pytest.raises(ValueError, match=r"^callbacks must be a list of functions that take a step, got "):
+        quiet(net(), images(8), callbacks=callbacks)
+
+
+def test_what_is_wrong_with_the_validation_images_is_said_of_them(tiny):
+    with pytest.raises(ValueError, match=r"^validation must be one set of images, such as .*, got FashionMNIST\("):
+        quiet(net(), images(8), validation=tiny)
+    with pytest.raises(ValueError, match=r"^validation must hold at least one image, got none$"):
+        quiet(net(), images(8), validation=images(0))
+
+
 def test_validation_images_on_another_device():
     elsewhere = images(8).to("meta")
     with pytest.raises(ValueError, match=r"^validation must be where data is, on cpu, got images on meta$"):

@@ -50,7 +50,13 @@ def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
 def of_kind(name: str, value: Any, kind: type, example: str) -> None:
     """ValueError unless `value` is a `kind`; it names an example of one."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be {a(kind)}, such as {example}, got {value!r}")
+        raise ValueError(f"{name} must be {a(kind)}, such as {example}, got {shown(value)}")
+
+
+def shown(value: Any, length: int = 80) -> str:
+    """`value` as Python writes it, on one line and cut off: a network's or an architecture's text fills a screen."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def a(kind: type) -> str:

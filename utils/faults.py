@@ -118,8 +118,8 @@ def learnt_nothing(losses: Sequence[float], labels: Tensor, lr: float) -> str | 
     return (
         f"the loss stayed at ln {classes} = {chance:.3f} (it is {mean:.3f}): the network has learnt nothing, it gives "
         f"each of the {classes} classes the same chance. Either the signal vanishes on its way through the layers (try "
-        f'init="he" or norm="batch"), or its units died at too high a rate (it is lr={lr}, try a third of it). The '
-        f"clinic in lesson 04 shows how to tell which"
+        f'init="he" or norm="batch"), or its units died at too high a rate (it is lr={lr}, try a third of it), or the '
+        f"rate is far too low to move anything. The clinic in lesson 04 shows how to tell which"
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.checks import is_number, of_kind, one_of, share, truth, whole
+from utils.checks import is_number, of_kind, one_of, share, shown, truth, whole
 from utils.data import AUGMENTATIONS, SIDE
 from utils.device import DTYPES, device_name, dtype_name, resolve_dtype, synchronize
 from utils.faults import (
@@ -173,8 +173,11 @@ def shuffled(data: Data, recipe: Recipe, seed: int) -> Iterator[Tensor]:
             yield order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
 
 
-def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
-    """The size at which `model` sees the images. ValueError if it isn't one, or `data` isn't images that it takes."""
+def check_images(model: nn.Module, data: Data, image_size: int | None, name: str = "data") -> int:
+    """The size at which `model` sees the images. ValueError if it isn't one, or `data` isn't images that it takes.
+
+    name: what the caller calls `data`.
+    """
     of_kind("model", model, nn.Module, "build(LENET)")
     if found := lazy_layers(model):
         raise ValueError(
@@ -184,9 +187,9 @@ def check_images(model: nn.Module, data: Data, image_size: int | None) -> int:
     if image_size is not None:
         whole("image_size", image_size, least=1)
     if not hasattr(data, "batch"):
-        raise ValueError(f"data must be one set of images, such as data.train or data.validation, got {data!r}")
+        raise ValueError(f"{name} must be one set of images, such as data.train or data.validation, got {shown(data)}")
     if len(data) == 0:
-        raise ValueError("data must hold at least one image, got none")
+        raise ValueError(f"{name} must hold at least one image, got none")
     shape = getattr(model, "input_shape", None)  # `build` leaves it there: (channels, height, width)
     if shape is None:
         return image_size or SIDE
@@ -229,9 +232,11 @@ def prepare(model: nn.Module, device: torch.device, recipe: Recipe) -> None:
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW; fused into one kernel where torch has that."""
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
-        raise ValueError("model must have at least one parameter to train, got none: add a convolution, a dense layer")
+        frozen = next(model.parameters(), None) is not None
+        to_do = "all are frozen: p.requires_grad_(True) for some" if frozen else "add a convolution, a dense layer"
+        raise ValueError(f"model must have at least one parameter to train, got none: {to_do}")
     fused = parameters[0].device.type in ("cpu", "cuda")
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
@@ -394,11 +399,13 @@ class _Fit:
     def __init__(self, model, data, recipe, image_size, validation, seed, callbacks, progress) -> None:
         self.image_size = check_images(model, data, image_size)
         if validation is not None:
-            check_images(model, validation, image_size)
+            check_images(model, validation, image_size, "validation")
             if validation.device != data.device:
                 raise ValueError(
                     f"validation must be where data is, on {data.device}, got images on {validation.device}"
                 )
+        if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+            raise ValueError(f"callbacks must be a list of functions that take a step, got {shown(callbacks)}")
         self.steps = train(model, data, recipe, image_size=image_size, seed=seed)
         self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
         self.validation, self.callbacks, self.progress = validation, callbacks, progress
@@ -489,7 +496,8 @@ class _Fit:
         """Fetch the losses since the last look: for the bar, and to stop if one is not a number."""
         self._check()
         self.bar.update(self.done - self.bar.n)
-        self.bar.set_postfix(loss=f"{float(self.losses[self.checked : self.done].mean()):.3f}")
+        loss = float(self.losses[self.checked : self.done].mean())
+        self.bar.set_postfix(loss=f"{loss:.3f}" if loss < 1000 else f"{loss:.1e}")
         self.checked = self.done
 
     def _check(self) -> None:

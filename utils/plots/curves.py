@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from utils.checks import shown
 from utils.plots.style import COLOURS, CYCLE, LessonFigure, counted, headline, listed, readable, style
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ def curve_of(run: Curve | History | Record) -> Curve:
     """What `learning_curves` draws of a run: of the history that `fit` gives, or of a record that a sweep has filed.
 
     A record's losses are means over `steps_per_loss` steps, each drawn at the last of them; validation is drawn if it
-    was evaluated on the validation images. Raises ValueError for a record of anything but a run.
+    was evaluated on the validation images. Raises ValueError for anything else.
     """
     if isinstance(run, Curve):
         return run
     if isinstance(run, Mapping):
         return _curve_of_record(run)
+    if not hasattr(run, "losses"):
+        raise ValueError(f"a run to draw must be the history that fit gives, or a record of a sweep, got {shown(run)}")
     seen = [epoch for epoch in run.epochs if epoch["validation_accuracy"] is not None]
     return Curve(
         times=np.arange(1, len(run.losses) + 1) / run.steps_per_epoch,
