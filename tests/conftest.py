@@ -30,6 +30,15 @@ def _ctrl_c_is_heard():
 
 
 @pytest.fixture(scope="module")
+def one_thread():
+    """More of them add in another order from run to run, and get in each other's way on small networks."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
 def tiny():
     """220 + 20 images to fit, 100 to test on: some of the sample."""
     contents, source = data._from_sample(lambda line: None)

@@ -25,13 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, dtype="float32")
 SMALL = vgg_like((1,), (4,), head=Head(hidden=(8,)), norm="batch")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(n, seed=0):

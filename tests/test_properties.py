@@ -26,13 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 proven = settings(deadline=None, derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 briefly = settings(proven, max_examples=12)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- architectures that can be built: only what fits is drawn ---------------------------------------------------------

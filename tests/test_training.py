@@ -31,14 +31,7 @@ from utils.training import (
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, dtype="float32")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """More of them add in another order from run to run, and get in each other's way on small networks."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(n, *, seed=0, like=None):
