@@ -290,6 +290,20 @@ def test_what_makes_no_sense_is_refused(tiny, call, message):
         call(tiny)
 
 
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (28, "input_shape must be a sequence such as a tuple or a list, got 28"),
+        ((28, 28), r"input_shape must be one image's \(channels, height, width\), got \(28, 28\)"),
+        ((1, -28, 28), "input_shape's height must be a whole number of at least 1, got -28"),
+        ((1, 4, 4), r"found: net\.3, Conv2d\(6, 16, .*, given \(1, 6, 2, 2\): .* can't be greater"),
+    ],
+)
+def test_from_book_says_which_image_it_takes(d2l, shape, message):
+    with pytest.raises(ValueError, match=message):
+        from_book(d2l.LeNet(), shape)
+
+
 def test_nothing_is_copied_where_something_does_not_fit():
     source, target = lenet(), nn.Sequential(lenet()[0], nn.Flatten(), nn.Linear(400, 10))
     before = {name: values.clone() for name, values in target.state_dict().items()}

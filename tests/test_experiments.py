@@ -169,7 +169,11 @@ def test_the_plan_is_each_arm_with_each_seed(tiny):
             "in_channels must be 1, as many as the images have, got 3",
         ),
         ({"arms": (Arm(SMALL.change(num_classes=9), SHORT),)}, "num_classes must be at least 10, .* got 9"),
-        ({"name": ""}, "name must be a word, the results file's name, got ''"),
+        *(
+            ({"name": bad}, f"name must be the results file's name, of letters.* got {re.escape(repr(bad))}$")
+            for bad in ("", "..", "../elsewhere", "a/b", ".hidden", None)
+        ),
+        ({"question": None}, "question must be a str, such as .* got None"),
         ({"seeds": 3}, "seeds must be a sequence such as a tuple or a list, got 3"),
         ({"seeds": (0.5,)}, "a seed must be a whole number of at least 0, got 0.5"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
@@ -191,6 +195,18 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(tiny, tmp_pa
 def test_an_arm_is_a_network_and_a_recipe(arm, message):
     with pytest.raises(ValueError, match=message):
         Arm(*arm)
+
+
+def test_a_sweep_is_of_an_experiment_on_all_the_data_into_a_folder(tiny, tmp_path):
+    with pytest.raises(ValueError, match="experiment must be an Experiment, such as CURVE, got 'curve'"):
+        swept("curve", tiny, tmp_path)
+    with pytest.raises(ValueError, match=r"data must be a FashionMNIST, such as load_fashion_mnist\(\), got Images\("):
+        swept(TWO, tiny.train, tmp_path)
+    (tmp_path / "notes.txt").write_text("no folder")
+    with pytest.raises(OSError, match=r"results can't be kept there\. Make room, or name another folder") as caught:
+        swept(TWO, tiny, tmp_path / "notes.txt")
+    assert caught.value.filename == str(tmp_path / "notes.txt" / "two.jsonl")
+    assert (tmp_path / "notes.txt").read_text() == "no folder"
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
@@ -596,7 +612,7 @@ def test_another_error_in_a_worker_is_raised_with_where_it_was(tiny, tmp_path, w
     worked_by(broken)
     with pytest.raises(LookupError, match="a bug") as caught:
         swept(TWO, tiny, tmp_path, workers=2)
-    assert "in broken" in caught.value.__notes__[0] and workers_of() == []
+    assert "in broken" in str(caught.value.__cause__) and workers_of() == []
 
 
 SWEEP = """

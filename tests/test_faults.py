@@ -19,6 +19,7 @@ from utils.architectures import Head, vgg_like
 from utils.data import Images
 from utils.faults import OutOfMemory, is_out_of_memory, largest_that_fits, learnt_nothing
 from utils.models import build
+from utils.throughput import inference_throughput
 from utils.training import Recipe, TrainingError, evaluate, fit, train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,59 @@ def copy_of(model):
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- layers that don't fit --------------------------------------------------------------------------------------------
+
+
+class TwoWays(nn.Module):
+    """A student's own: two ways through, the second with a dense layer for other images."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), nn.Linear(100, 10)
+
+    def forward(self, x):
+        return self.first(x) + self.second(input=x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(100, 10)),
+            r"1, Linear\(in_features=100, out_features=10, bias=True\), given \(N, 784\): mat1 and mat2 shapes",
+        ),
+        (
+            nn.Sequential(nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU()), nn.Conv2d(3, 9, 3)),
+            r"1, Conv2d\(3, 9, .*\), given \(N, 6, 24, 24\): .* to have 3 channels, but got 6 channels",
+        ),
+        (TwoWays(), r"second, Linear\(in_features=100, .*\), given \(N, 784\): mat1"),
+    ],
+)
+def test_the_layer_that_does_not_fit_is_named(model, found):
+    uses = {
+        8: lambda: quiet(model, images(40)),
+        40: lambda: evaluate(model, images(40)),
+        3: lambda: inference_throughput(model, (1, 28, 28), batch_size=3),
+    }
+    for n, use in uses.items():
+        found_there = found.replace("(N,", f"({n},")
+        with pytest.raises(ValueError, match=f"(?s)^a layer of the network can't take.*found: {found_there}"):
+            use()
+
+
+def test_a_fault_in_a_students_own_lines_is_shown_as_it_is():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(784, 10)
+
+        def forward(self, x):
+            return self.dense(x.flatten(1)).view(7, 10)
+
+    with pytest.raises(RuntimeError, match=r"^shape '\[7, 10\]' is invalid"):
+        evaluate(Net(), images(40))
 
 
 # --- numbers that are none --------------------------------------------------------------------------------------------

@@ -875,6 +875,18 @@ def test_images_that_cannot_be_drawn_are_refused():
         plots.image_grid(torch.zeros(3, 8, 8), columns=0)
 
 
+@pytest.mark.parametrize("given", [torch.nn.Linear(3, 3), None, "images", [[1], [2, 3]], [torch.nn.Flatten()]])
+def test_what_is_no_numbers_is_not_drawn(given):
+    for draw in (
+        plots.image_grid,
+        plots.filters,
+        lambda x: plots.feature_maps(x, {}),
+        lambda x: plots.confusion(x, x, "ab"),
+    ):
+        with pytest.raises(ValueError, match="only a tensor or an array of numbers can be drawn, got "):
+            draw(given)
+
+
 @pytest.mark.parametrize("kind", ["float32", "gradient", "bfloat16", "numpy"])
 def test_filters_are_red_above_zero_and_blue_below(kind):
     weights = torch.tensor([[-0.5, 0.0, 0.25], [0.125, 1.0, -0.25]]).reshape(2, 1, 1, 3)

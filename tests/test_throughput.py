@@ -278,6 +278,6 @@ def test_an_argument_that_makes_no_sense_is_an_error(options, said):
     assert net.training and not net.calls, "told before anything is measured"
 
 
-def test_images_that_do_not_fit_the_network_are_torchs_error():
-    with pytest.raises(RuntimeError, match="to have 3 channels, but got 1 channels"):
+def test_the_layer_that_the_images_do_not_fit_is_named():
+    with pytest.raises(ValueError, match="to have 3 channels, but got 1 channels"):
         inference_throughput(Net(), (1, 6, 5), dtype="float32")

@@ -51,7 +51,7 @@ def test_tensors_share_memory():
 
 def test_an_exception_is_given_back_with_where_it_was_raised_and_the_process_goes_on():
     done = outcomes([("square", 2), ("raise", "x"), ("square", 3)], workers=1)
-    assert isinstance(done[1], KeyError) and done[1].args == ("x",) and "in work" in done[1].__notes__[0]
+    assert isinstance(done[1], KeyError) and done[1].args == ("x",) and "in work" in str(done[1].__cause__)
     assert done[0][1] == done[2][1], "the same process"
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.checks import is_number, of_kind, truth, whole
+from utils.checks import image_shape, is_number, of_kind, truth, whole
 from utils.data import FashionMNIST, Images
-from utils.faults import lazy_layers
+from utils.faults import layers_named, lazy_layers
 from utils.training import Recipe, make_optimizer, make_schedule, shuffled
 
 INSTALL = "pip install --no-deps d2l==1.0.3 && pip install scipy requests"
@@ -182,16 +182,19 @@ def from_book(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 28),
 
     The book's layers are Lazy: they learn their shapes from the first image of (channels, height, width), so one of
     zeros is sent through. init: draw the weights as the book does it for convolutional networks (Glorot's uniform).
+
+    Raises ValueError for what is no network or no such shape, or with the layer's name if the network can't take such
+    an image: then make it anew, because its first layers have taken on that shape.
     """
     of_kind("model", model, nn.Module, "d2l.LeNet()")
-    d2l = import_d2l()
+    input_shape, d2l = image_shape("input_shape", input_shape), import_d2l()
     was_training = model.training
-    with torch.no_grad():
+    with torch.no_grad(), layers_named(model):
         model.eval()(torch.zeros(1, *input_shape))
     model.train(was_training)
     if init:
         model.apply(d2l.init_cnn)
-    model.input_shape = tuple(input_shape)
+    model.input_shape = input_shape
     return model
 
 

@@ -43,8 +43,17 @@ def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
         raise ValueError(f"{name} must be a sequence such as a tuple or a list, got {value!r}")
     for i, item in enumerate(value):
         if kind is not None and not isinstance(item, kind):
-            raise ValueError(f"{name}[{i}] must be {a(kind)}, got {item!r}")
+            raise ValueError(f"{name}[{i}] must be {a(kind)}, got {shown(item)}")
     return tuple(value)
+
+
+def image_shape(name: str, value: Any) -> tuple[int, int, int]:
+    """`value` as one image's (channels, height, width). ValueError if it isn't one."""
+    if len(shape := tuple_of(name, value)) != 3:
+        raise ValueError(f"{name} must be one image's (channels, height, width), got {value!r}")
+    for side, size in zip(("channels", "height", "width"), shape, strict=True):
+        whole(f"{name}'s {side}", size, least=1)
+    return shape
 
 
 def of_kind(name: str, value: Any, kind: type, example: str) -> None:

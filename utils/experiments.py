@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -69,8 +70,12 @@ class Experiment:
     batch_size: int = 256  # at which inference throughput is measured
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"name must be a word, the results file's name, got {self.name!r}")
+        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w .-]*", self.name):
+            raise ValueError(
+                f"name must be the results file's name, of letters, digits, _ and -, such as 'my_sweep', "
+                f"got {self.name!r}"
+            )
+        of_kind("question", self.question, str, "'Does depth help?'")
         object.__setattr__(self, "arms", tuple_of("arms", self.arms, Arm))
         object.__setattr__(self, "seeds", tuple_of("seeds", self.seeds))
         for seed in self.seeds:
@@ -232,6 +237,8 @@ def sweep(
 
     In a script of yours call it under `if __name__ == "__main__":`, because the processes import the script.
     """
+    of_kind("experiment", experiment, Experiment, "CURVE")
+    of_kind("data", data, FashionMNIST, "load_fashion_mnist()")
     if workers is not None:
         whole("workers", workers, least=1)
     runs = plan(experiment, data)

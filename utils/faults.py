@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from utils.checks import shown
 
 # A network that ignores its images has the loss ln(classes); how near, for how many steps, before that is said.
 NEAR_CHANCE = 0.01
@@ -97,6 +101,41 @@ def weights_are_no_numbers(found: str, step: int, total: int, loss: float, lr: f
 def lazy_layers(model: nn.Module) -> str | None:
     """The first parameter that doesn't know its shape yet, as `net.0.weight`; None if all do."""
     return next((name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)), None)
+
+
+# --- layers that don't fit ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def layers_named(model: nn.Module) -> Iterator[None]:
+    """While `model` runs: an error of torch's in one of its layers, but for memory, is a ValueError that names it.
+
+    Torch says which matrices can't be multiplied, and not where in a network they are.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error) or not (layer := _layer_where(model, error)):
+            raise
+        found = str(error).split("\n")[0]
+        raise ValueError(
+            f"a layer of the network can't take what it is given.\n"
+            f"  found: {layer}: {found}\n"
+            f"  to do: make that layer for what it is given, or change a layer before it"
+        ) from error
+
+
+def _layer_where(model: nn.Module, error: BaseException) -> str | None:
+    """`3, Linear(in_features=100, …), given (128, 784)`: the layer that was at work when the error was raised."""
+    names = {id(module): name for name, module in model.named_modules() if next(module.children(), None) is None}
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        here = frame.f_locals
+        module, given = here.get("self"), (*here.get("args", ()), *here.get("kwargs", {}).values())
+        if id(module) in names and given:  # torch's own frame, which hands a layer what it is given
+            shapes = " and ".join(str(tuple(x.shape)) for x in given if isinstance(x, Tensor))
+            found = f"{names[id(module)]}, {shown(module)}, given {shapes}"
+    return found
 
 
 # --- nothing learnt -------------------------------------------------------------------------------------------------

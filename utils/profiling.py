@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from utils.checks import of_kind, one_of, share, tuple_of, whole
+from utils.checks import image_shape, of_kind, one_of, share, whole
 
 COSTS = ["parameters", "macs", "activation_bytes"]
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a number
@@ -172,11 +172,7 @@ def _checked(input_shape: Any) -> tuple[int, int, int]:
             "input_shape must be given: this network doesn't say which images it takes (those that build makes do). "
             "Give one image's (channels, height, width), such as (1, 28, 28)"
         )
-    if len(shape := tuple_of("input_shape", input_shape)) != 3:
-        raise ValueError(f"input_shape must be one image's (channels, height, width), got {input_shape!r}")
-    for name, size in zip(("channels", "height", "width"), shape, strict=True):
-        whole(f"input_shape's {name}", size, least=1)
-    return shape
+    return image_shape("input_shape", input_shape)
 
 
 def _on_meta(model: nn.Module) -> nn.Module:

@@ -68,12 +68,8 @@ class ResultsFile:
                     file.truncate(content.rfind(b"\n") + 1)
                 _write_whole(file, line)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise OSError(
-                error.errno,
-                f"{reason}: this result could not be kept. What was finished before is whole in the file. Make room, "
-                f"or name another folder in BIGGER_AND_DEEPER_RESULTS, and run this again: it goes on from there",
-                str(self.path),
+            raise self._refused(
+                error, "this result could not be kept. What was finished before is whole in the file"
             ) from error
 
     @contextmanager
@@ -82,17 +78,27 @@ class ResultsFile:
 
         The system gives the lock back when a process ends, however it ends.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=False)
         except Timeout:
             report(f"Something else is at work on {self.path.name} in this folder: waiting until it has ended …")
             lock.acquire(poll_interval=0.2)
+        except OSError as error:
+            raise self._refused(error, "results can't be kept there") from error
         try:
             yield
         finally:
             lock.release()
+
+    def _refused(self, error: OSError, what: str) -> OSError:
+        return OSError(
+            error.errno,
+            f"{error.strerror or error}: {what}. Make room, or name another folder in BIGGER_AND_DEEPER_RESULTS, and "
+            f"run this again: it goes on from there",
+            str(self.path),
+        )
 
     def by_key(self, kind: str) -> dict[str, Record]:
         """The records of one kind by their key; of two with one key, the later."""

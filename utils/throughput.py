@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.checks import is_number, of_kind, tuple_of, whole
+from utils.checks import image_shape, is_number, of_kind, whole
 from utils.device import device_name, dtype_name, resolve_dtype, synchronize, versions
-from utils.faults import OutOfMemory, is_out_of_memory
+from utils.faults import OutOfMemory, is_out_of_memory, layers_named
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,7 @@ def inference_throughput(
     whole("repeats", repeats, least=1)
     if not is_number(seconds) or seconds < 0:
         raise ValueError(f"seconds must be a number of at least 0, got {seconds!r}")
-    if len(tuple_of("input_shape", input_shape)) != 3:
-        raise ValueError(f"input_shape must be one image's (channels, height, width), got {input_shape!r}")
-    for name, size in zip(("channels", "height", "width"), input_shape, strict=True):
-        whole(f"input_shape's {name}", size, least=1)
+    input_shape = image_shape("input_shape", input_shape)
     device = torch.device(device)
     compute_in = resolve_dtype(dtype, device)
     random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
@@ -78,14 +75,14 @@ def inference_throughput(
             model(images)
 
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), layers_named(model):
             rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
             f"memory ran out while throughput was measured, with a batch of {batch_size} images of "
-            f"{tuple(input_shape)}: take a smaller batch_size, for all networks that you compare"
+            f"{input_shape}: take a smaller batch_size, for all networks that you compare"
         ) from error
     finally:
         model.train(was_training)

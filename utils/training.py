@@ -23,6 +23,7 @@ from utils.faults import (
     check_weights,
     is_out_of_memory,
     largest_that_fits,
+    layers_named,
     lazy_layers,
     learnt_nothing,
     loss_is_no_number,
@@ -149,7 +150,7 @@ def _steps(
             images = images.to(memory_format=torch.channels_last)
         if not model.training:  # someone evaluated in between
             model.train()
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), layers_named(model):
             scores = model(images)
             if number == 1:
                 check_scores(scores, data)
@@ -325,7 +326,10 @@ def _scores(
     for start in range(0, len(data), batch_size):
         index = torch.arange(start, min(start + batch_size, len(data)), device=data.device)
         images, labels = data.batch(index, image_size=image_size, augment="none", generator=None)
-        with torch.autocast(data.device.type, dtype=compute_in, enabled=compute_in != torch.float32):
+        with (
+            torch.autocast(data.device.type, dtype=compute_in, enabled=compute_in != torch.float32),
+            layers_named(model),
+        ):
             scores = model(images)
         if start == 0:
             check_scores(scores, data)

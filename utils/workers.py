@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.pool import ExceptionWithTraceback
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -189,8 +189,7 @@ def _work(pipe: Connection, function: Callable, set_up: Callable, arguments: tup
         try:
             result = function(task, lambda message: pipe.send(("told", message)))
         except Exception as error:
-            error.add_note("In a process of its own:\n" + "".join(traceback.format_exception(error)))
-            result = error
+            result = ExceptionWithTraceback(error, error.__traceback__)  # there, where it was raised is its cause
         pipe.send(("done", result))
 
 

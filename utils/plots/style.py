@@ -17,6 +17,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from utils.checks import shown
+
 STYLE_FILE = Path(__file__).parents[1] / "bigger_deeper.mplstyle"
 COLOURS = {  # Okabe and Ito's, by role
     "convolution": "#0072B2",
@@ -134,11 +136,21 @@ def text_size(text: Text) -> tuple[float, float]:
 
 
 def to_array(values: Any) -> np.ndarray:
-    """A tensor (of any device and dtype, with or without gradient) or anything like an array, as a numpy array."""
+    """A tensor (of any device and dtype, with or without gradient) or anything like an array, as numpy's.
+
+    Raises ValueError for what doesn't hold numbers.
+    """
+    given = values
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values  # numpy has no bfloat16
-    return np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"only a tensor or an array of numbers can be drawn, got {shown(given)}")
+    return array
 
 
 def counted(number: float, noun: str) -> str:
