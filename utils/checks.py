@@ -43,7 +43,7 @@ def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
         raise ValueError(f"{name} must be a sequence such as a tuple or a list, got {value!r}")
     for i, item in enumerate(value):
         if kind is not None and not isinstance(item, kind):
-            raise ValueError(f"{name}[{i}] must be {a(kind)}, got {shown(item)}")
+            raise ValueError(f"{name}[{i}] must be {a(kind)}, got {shown(item, 120)}")
     return tuple(value)
 
 
