@@ -29,7 +29,7 @@ def _ctrl_c_is_heard():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def one_thread():
     """More of them add in another order from run to run, and get in each other's way on small networks."""
     before = torch.get_num_threads()

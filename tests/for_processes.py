@@ -37,6 +37,16 @@ def fail():
     raise OSError("nothing can be set up")
 
 
+def dies_after_the_first(folder, times):
+    """The first process starts well, the next `times` are killed while they start, those after them start well."""
+    for number in range(100):
+        with contextlib.suppress(FileExistsError):
+            Path(folder, f"start {number}").touch(exist_ok=False)
+            break
+    if 1 <= number <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def die_once(flag):
     """The first process to get here is killed, as if memory had run out; `flag`: the file that says that it was."""
     with contextlib.suppress(FileExistsError):

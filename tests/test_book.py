@@ -1,13 +1,16 @@
 """utils/book.py: the book's Trainer does to our networks what `fit` does, `fit` to the book's what it does to ours."""
 
 import os
+import statistics
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from utils import book
@@ -29,14 +32,6 @@ PLAIN = Recipe(epochs=2, batch_size=32, lr=0.1, momentum=0.0, weight_decay=0.0, 
 @pytest.fixture(scope="module")
 def d2l():
     return import_d2l()
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def net(architecture=SMALL):
@@ -122,6 +117,21 @@ def test_test_images_are_seen_only_by_who_reports(tiny):
     assert module.train is tiny.all_train and module.val is tiny.test
 
 
+@pytest.mark.parametrize("recipe", [None, PLAIN])
+@pytest.mark.parametrize("gpus", [[], ["the Trainer's"]])
+def test_the_network_goes_where_the_images_are(d2l, recipe, gpus):
+    """Our data may lie on a GPU, and the book's Trainer moves nothing unless it is told to. Here `meta` is the GPU."""
+    model = net(VGG_SMALL["VGG (1,1)"])
+    classifier = as_classifier(model, recipe=recipe, draw=False)
+    loader = object.__new__(book._Loader)
+    loader.images = SimpleNamespace(device=torch.device("meta"))
+    classifier.trainer = SimpleNamespace(train_dataloader=loader, gpus=gpus, max_epochs=1, num_train_batches=5)
+    optimizer = classifier.configure_optimizers()
+    assert {p.device.type for p in model.parameters()} == {"cpu" if gpus else "meta"}
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    assert list(map(id, trained)) == list(map(id, model.parameters())), "and is moved before the optimiser is made"
+
+
 def test_the_data_module_shows_a_batch_with_its_names(d2l, tiny):
     from matplotlib import pyplot
 
@@ -182,13 +192,21 @@ def whole():
 
 
 def interval(architecture):
-    """The reference's accuracies over its seeds, lowest and highest, wider by two standard errors of 10,000 images."""
+    """Where one more seed of the reference would lie, with 99 %: mean ± t·s·√(1 + 1/n).
+
+    s, the deviation between seeds, is that of all the reference's networks together: three seeds alone may happen to
+    lie next to each other. The images aren't drawn anew, so their number has no part in it.
+    """
     (file,) = (ROOT / "results" / "reference" / "amd-epyc-2-cores").glob("curve.jsonl")
-    runs = ResultsFile(file).by_key("run").values()
-    accuracies = [run["accuracy"] for run in runs if run["digest"] == architecture.digest]
-    assert len(accuracies) >= 3
-    error = max((a * (1 - a) / 10_000) ** 0.5 for a in accuracies)
-    return min(accuracies) - 2 * error, max(accuracies) + 2 * error
+    by_network = {}
+    for run in ResultsFile(file).by_key("run").values():
+        by_network.setdefault(run["digest"], []).append(run["accuracy"])
+    deviation = statistics.fmean(map(statistics.variance, by_network.values())) ** 0.5
+    degrees = sum(len(accuracies) - 1 for accuracies in by_network.values())
+    ours = by_network[architecture.digest]
+    half = stats.t.ppf(0.995, degrees) * deviation * (1 + 1 / len(ours)) ** 0.5
+    assert len(ours) >= 3 and half < 0.01, "a point at most: else anything would lie in it"
+    return statistics.fmean(ours) - half, statistics.fmean(ours) + half
 
 
 def recipe_of(architecture):

@@ -2,17 +2,19 @@
 
 import dataclasses
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from utils import catalog
+from utils import catalog, plots
 from utils.catalog import BY_LESSON, CURVE, CURVE_TO_CHOOSE_BY, EXPERIMENTS
 from utils.experiments import Experiment, plan
 from utils.models import build
-from utils.results import ResultsFile, table
+from utils.results import ResultsFile, points, table
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -91,10 +93,14 @@ def test_who_chooses_by_the_curve_sees_the_same_networks_on_validation_images(ti
     assert {run.data_size for run in plan(CURVE, tiny)} == {240}
 
 
-def test_the_curve_has_a_committed_reference_with_its_picture():
-    for experiment in (CURVE, CURVE_TO_CHOOSE_BY):
-        files = sorted(REFERENCE.glob(f"*/{experiment.name}.jsonl"))
-        assert files and all(file.with_suffix(suffix).exists() for file in files for suffix in (".svg", ".png"))
+@pytest.mark.parametrize("experiment", [CURVE, CURVE_TO_CHOOSE_BY], ids=lambda experiment: experiment.name)
+def test_the_curve_has_a_committed_reference_and_its_picture_shows_that(experiment):
+    files = sorted(REFERENCE.glob(f"*/{experiment.name}.jsonl"))
+    assert files
+    for file in files:
+        alt = plots.throughput_accuracy(points(table(ResultsFile(file).read()))).alt
+        assert f"<desc>{escape(alt)}</desc>" in file.with_suffix(".svg").read_text(encoding="utf-8")
+        assert alt in Image.open(file.with_suffix(".png")).text["Description"]
 
 
 @pytest.mark.parametrize("file", COMMITTED, ids=lambda file: f"{file.parent.name}/{file.stem}")

@@ -160,6 +160,40 @@ def test_in_float16_its_range_is_named():
     assert "or dtype='float32', because float16 ends at 65,504" in str(error)
 
 
+def test_after_the_first_step_too():
+    error = faults.loss_is_no_number([2.3, math.inf], 10, 0.1, "float16", None)
+    assert "lr=0.1, try a third" in str(error) and "float16 ends at 65,504" in str(error)
+    assert "float16" not in str(faults.loss_is_no_number([2.3, math.inf], 10, 0.1, "bfloat16", None))
+
+
+@pytest.mark.parametrize("call", [evaluate, lambda model, seen: quiet(model, Floats(40), validation=seen)])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_spoilt_image_among_those_that_are_not_trained_on_is_named(call, value):
+    seen = Floats(30)
+    seen.pixels[17, 0, 3, 4] = value
+    with pytest.raises(
+        TrainingError, match=rf"^in evaluation the loss is nan\. .* data: image 17 holds {value}\. Repair"
+    ):
+        call(net(), seen)
+
+
+def test_a_network_that_a_failed_training_has_spoilt_is_not_evaluated():
+    model = net()
+    with torch.no_grad():
+        model.classifier[0].bias[1] = math.nan
+    with pytest.raises(TrainingError, match=r"The network's classifier\.0\.bias holds nan: .* try a third of the rate"):
+        evaluate(model, images(30))
+    assert model.training, "its mode is put back"
+
+
+def test_scores_that_are_too_large_are_not_evaluated():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with torch.no_grad():
+        model[1].weight.fill_(1e38)
+    with pytest.raises(TrainingError, match=r"the network's scores are too large: .* rate was too high, try a third"):
+        evaluate(model, images(30))
+
+
 def test_what_the_last_step_spoils_is_an_error_though_no_loss_has_seen_it():
     model, recipe = net(), replace(PLAIN, epochs=1, batch_size=40, lr=1e39, schedule="constant")
     with pytest.raises(TrainingError) as caught:
@@ -328,10 +362,89 @@ def test_any_other_error_in_a_step_is_not_taken_for_memory():
     assert not isinstance(caught.value, TrainingError)
 
 
-def test_evaluation_that_runs_out_of_memory_names_the_largest_batch_too():
-    with pytest.raises(OutOfMemory, match=r"take evaluate\(…, batch_size=(\d+)\)") as caught:
-        evaluate(Hungry(30, CUDA), images(200), batch_size=100)
-    assert 26 <= caught.value.largest_batch <= 30
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("room", [1, 30, 99])
+def test_evaluation_takes_as_many_images_as_fit_which_changes_no_result(room, training):
+    model, data = Hungry(room, CUDA).train(training), images(200)
+    before = copy_of(model)
+    found = evaluate(model, data, batch_size=100)
+    wanted = evaluate(model.net, data, batch_size=100)
+    assert torch.equal(found.predictions, wanted.predictions) and found.loss == pytest.approx(wanted.loss, abs=1e-5)
+    assert max(model.seen) == 100 and model.seen[-1] <= room, "it began with what it was told"
+    assert same(copy_of(model), before) and model.training is training, "batch norm's statistics as well"
+
+
+def test_if_not_one_image_can_be_evaluated_it_is_the_network():
+    with pytest.raises(
+        OutOfMemory, match=r"^memory ran out in evaluation, with a single image \(CUDA out .*take fewer"
+    ):
+        evaluate(Hungry(0, CUDA), images(20))
+
+
+def test_validation_that_takes_more_memory_than_a_step_ends_no_training():
+    model = Hungry(40, CUDA)
+    history = quiet(model, images(80), validation=images(200, seed=1))
+    assert [epoch["validation_accuracy"] is None for epoch in history.epochs] == [False, False]
+
+
+class Immovable(nn.Sequential):
+    """A network whose weights alone are too large for the device."""
+
+    def _apply(self, *arguments, **options):
+        raise CUDA
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (quiet, "while the network was moved to cpu"),
+        (evaluate, "while the network was moved to cpu"),
+        (
+            lambda model, _: inference_throughput(model, (1, 28, 28)),
+            "while throughput was measured, with a batch of 256",
+        ),
+    ],
+    ids=["fit", "evaluate", "inference_throughput"],
+)
+def test_a_network_that_does_not_fit_on_the_device_is_said(call, where):
+    with pytest.raises(OutOfMemory) as caught:
+        call(Immovable(nn.Flatten(), nn.Linear(784, 10)), images(40))
+    assert str(caught.value).startswith(f"memory ran out {where}") and "(CUDA out of memory. Tried" in str(caught.value)
+    assert "More words" not in str(caught.value)
+
+
+def test_weights_that_are_too_many_are_said():
+    with pytest.raises(OutOfMemory, match=r"^memory ran out while VGG \(1\) .* was built \(.*take fewer channels"):
+        build(vgg_like((1,), (10**14,)))
+
+
+@pytest.mark.parametrize("batch_size", [10**12, 10**18], ids=["too many bytes", "too many to count"])
+def test_a_batch_that_is_too_large_to_be_made_is_said(batch_size):
+    with pytest.raises(OutOfMemory, match=f"with a batch of {batch_size} images of .*smaller batch_size"):
+        inference_throughput(net(), (1, 28, 28), batch_size=batch_size)
+
+
+def test_who_interrupts_the_search_keeps_the_network_and_hears_that_memory_ran_out():
+    model = Hungry(10, CUDA)
+
+    def impatient(self, _):
+        if len(self.seen) == 5:  # in the search: batch norm and the weights have moved
+            raise KeyboardInterrupt
+
+    model.register_forward_pre_hook(impatient)
+    before = copy_of(model)
+    with pytest.raises(OutOfMemory, match="You have stopped the search for a batch that fits") as caught:
+        quiet(model, images(200), replace(PLAIN, batch_size=64))
+    assert len(model.seen) == 5 and same(copy_of(model), before) and caught.value.largest_batch == 0
+
+
+def test_one_image_that_batch_norm_cannot_train_on_does_not_fit():
+    model = Hungry(1, CUDA)
+    model.net = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    before = copy_of(model)
+    with pytest.raises(OutOfMemory, match="Not even one image fits"):
+        quiet(model, images(200), replace(PLAIN, batch_size=64))
+    assert same(copy_of(model), before) and 1 in model.seen
 
 
 @pytest.mark.parametrize("room", [*range(0, 40), 99, 100])
@@ -445,6 +558,8 @@ def test_a_network_that_learns_gets_no_warning_and_a_silent_fit_prints_none(tiny
         ([math.log(10)] * 49, 10, False),  # too few steps to say so
         ([math.log(10)] * 50, 10, True),
         ([5.0] * 100 + [math.log(10) + 0.02] * 400, 10, True),
+        ([2.34] * 100, 10, True),  # dead, and a high rate moves the last biases to and fro
+        ([2.5] * 100, 10, False),  # that is another disease
         ([math.log(10)] * 400 + [2.2] * 100, 10, False),  # it has begun to learn
         ([1.0] * 400 + [math.log(10)] * 100, 10, True),  # it had learnt, and died
         ([math.log(2)] * 100, 10, False),

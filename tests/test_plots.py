@@ -965,6 +965,8 @@ def test_feature_maps_that_cannot_be_drawn_are_refused():
     for size in ((1, 2, 3, 3), (3, 3), (0, 3, 3)):
         with pytest.raises(ValueError, match=rf"^conv 2: its maps must have .* got {re.escape(str(size))}$"):
             plots.feature_maps(torch.zeros(8, 8), {**good, "conv 2": torch.zeros(size)})
+    with pytest.raises(ValueError, match=r"^maps must be a dict of names and maps, .* got a list$"):
+        plots.feature_maps(torch.zeros(8, 8), [torch.zeros(2, 3, 3)])
     with pytest.raises(ValueError, match="maps must hold the maps of at least one stage, got none"):
         plots.feature_maps(torch.zeros(8, 8), {})
 
@@ -1070,6 +1072,11 @@ def test_no_confusion_at_all():
 def test_what_cannot_be_compared_is_refused(labels, predictions, images, words):
     with pytest.raises(ValueError, match=words):
         plots.confusion(labels, predictions, ["a", "b", "c"], images)
+
+
+def test_classes_are_names_not_their_number():
+    with pytest.raises(ValueError, match=r"^classes must be a sequence such as a tuple or a list, got 10$"):
+        plots.confusion([0, 1], [0, 1], 10)
 
 
 # --- bars -------------------------------------------------------------------------------------------------------------

@@ -272,6 +272,14 @@ def test_a_record_of_something_else_is_refused(kind):
         plots.learning_curves({"a": [record([1.0]), record([1.0], kind=kind)]})
 
 
+def test_half_a_record_is_refused():
+    whole = record([1.0])
+    for name in ("recipe", "losses", "steps_per_loss", "steps_per_epoch", "evaluate_on", "loss", "accuracy"):
+        half = {key: value for key, value in whole.items() if key != name}
+        with pytest.raises(ValueError, match=f"must be one that sweep has filed, got one without '{name}'$"):
+            plots.learning_curves({"a": half})
+
+
 @pytest.mark.parametrize("name", ["curve", "curve_validation"])
 def test_the_committed_reference_can_be_drawn(name):
     (file,) = list(REFERENCE.glob(f"*/{name}.jsonl"))[:1]

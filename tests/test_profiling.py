@@ -710,12 +710,39 @@ def test_the_layer_that_does_not_fit_is_named(architecture, input_shape, says):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda x: x.sum().item(),
+        lambda x: x if x.sum() > 0 else -x,
+        lambda x: x.numpy(),
+        lambda x: x.tolist(),
+    ],
+    ids=["item", "if", "numpy", "tolist"],
+)
+def test_a_network_that_looks_at_its_numbers_is_told_that_here_are_none(look):
+    class Looking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(4, 2)
+
+        def forward(self, x):
+            look(x)
+            return self.dense(x.flatten(1))
+
+    with pytest.raises(ValueError, match=r"^the network looks at its numbers while it runs, (?s:.)*to do: leave out"):
+        profile(Looking(), (1, 2, 2))
+
+
 def test_a_fault_in_a_students_code_is_shown_as_it_is():
     class Faulty(nn.Module):
         def forward(self, x):
             return self.no_such_layer(x)
 
     with pytest.raises(AttributeError, match="no_such_layer"):
+        profile(Faulty(), (1, 2, 2))
+    Faulty.forward = lambda self, x: x + "a word"
+    with pytest.raises(TypeError, match="str"):
         profile(Faulty(), (1, 2, 2))
 
 

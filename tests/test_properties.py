@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, fields, replace
@@ -218,29 +219,70 @@ def test_one_broken_field_is_a_value_error_that_names_it(a, data):
         found = Architecture.from_dict(spoilt(description, where, value))
     except ValueError as error:
         name = next(str(key) for key in reversed(where) if isinstance(key, str))
-        # A number that is fine in itself may leave no room for what comes after: then that is named.
-        consequences = ("kernel_size", "pool", "groups", "pool_size", "init_std", "padding")
-        assert name in str(error) or any(word in str(error) for word in consequences), (name, str(error))
+        named = re.search(rf"\b{name}(\[\d+\])*(\..*)? (must|is not a field|is missing)", str(error), flags=re.DOTALL)
+        # A whole number that is fine in itself may leave no room for what comes after: then that is named.
+        consequences = ("kernel_size", "pool", "groups", "pool_size", "padding")
+        is_fine = isinstance(value, int) and not isinstance(value, bool) and value >= (0 if name == "padding" else 1)
+        assert named or (is_fine and any(word in str(error) for word in consequences)), (name, str(error))
     else:  # junk may happen to fit
         assert isinstance(found, Architecture)
 
 
+NUMBERS = (0, -1, 1.5, True, "8", None, math.nan, [3])
+WORDS = ("layer", 3, ("batch",), True)
 BREAKS = {
-    "out_channels": (0, -1, 1.5, True, "8", None, math.nan),
-    "kernel_size": (0, 2.0, "3", None, 10_000),
-    "stride": (0, -2, "1", None),
-    "groups": (0, 7919, 1.0, None),
-    "padding": (-1, "valid", 1.5, None),
-    "norm": ("layer", 3, ("batch",)),
-    "activation": ("swish", 0, []),
+    (Conv, "out_channels"): NUMBERS,
+    (Conv, "kernel_size"): NUMBERS,
+    (Conv, "stride"): NUMBERS,
+    (Conv, "groups"): (*NUMBERS, 3),
+    (Conv, "padding"): (-1, "valid", 1.5, None, True),
+    (Conv, "norm"): WORDS,
+    (Conv, "activation"): WORDS,
+    (Pool, "kind"): (*WORDS, None),
+    (Pool, "kernel_size"): NUMBERS,
+    (Pool, "stride"): NUMBERS,
+    (Block, "convs"): (3, "conv", None, (), ("conv",)),
+    (Block, "pool"): (2, "max", Conv(1)),
+    (Head, "hidden"): (128, "128", None, (0,), (1.5,), (True,)),
+    (Head, "dropout"): (-0.1, 1, 1.0, "0.5", None, math.nan, True),
+    (Head, "dropout_first"): (1, None, "yes"),
+    (Head, "pool_size"): (0, -1, 1.5, "1", True),
+    (Architecture, "blocks"): (3, "blocks", None, (), (Conv(1),)),
+    (Architecture, "head"): (None, 10, {}),
+    (Architecture, "norm"): (*WORDS, None),
+    (Architecture, "activation"): (*WORDS, None),
+    (Architecture, "init"): (*WORDS, None),
+    (Architecture, "init_std"): (0.1,),  # with another init than "normal"
+    (Architecture, "in_channels"): NUMBERS,
+    (Architecture, "image_size"): NUMBERS,
+    (Architecture, "num_classes"): NUMBERS,
+}
+GOOD = {
+    Conv: {"out_channels": 4, "kernel_size": 3, "padding": 1},
+    Pool: {},
+    Block: {"convs": (Conv(4),)},
+    Head: {},
+    Architecture: {"blocks": (Block((Conv(4),)),)},
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BREAKS.items() for value in values])
-def test_each_field_of_a_convolution_is_checked(name, value):
-    good = {"out_channels": 4, "kernel_size": 3, "padding": 1}
-    with pytest.raises(ValueError, match=name):
-        Architecture((Block((Conv(**good | {name: value}),)),))
+def test_each_field_has_breaks():
+    assert set(BREAKS) == {(kind, f.name) for kind in GOOD for f in fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"), [(*field, value) for field, values in BREAKS.items() for value in values]
+)
+def test_each_field_is_checked_and_named(kind, name, value):
+    kind(**GOOD[kind])
+    with pytest.raises(ValueError, match=rf"^{name}(\[0\])? (must|goes) "):
+        kind(**GOOD[kind] | {name: value})
+
+
+@pytest.mark.parametrize("std", [None, 0, -1.0, "0.1", math.inf, True])
+def test_a_normal_initialisation_needs_its_deviation(std):
+    with pytest.raises(ValueError, match=r"^init_std must be a number above 0"):
+        Architecture(**GOOD[Architecture], init="normal", init_std=std)
 
 
 @proven

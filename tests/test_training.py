@@ -947,6 +947,59 @@ def test_scores_that_do_not_fit_of_a_network_of_ones_own(call, own, shape):
         exhaust(call(model, images(64)))
 
 
+class Own(nn.Module):
+    """A student's own network; `last`: what its forward does with the scores."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.net, self.last = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), last
+
+    def forward(self, x):
+        return self.last(self.net(x))
+
+
+@pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        (
+            lambda scores: (scores, None),
+            r"must give one tensor of \(N, 10\) scores, got \(tensor.*return the scores alone",
+        ),
+        (lambda scores: None, r"must give one tensor of \(N, 10\) scores, got None"),
+        (lambda scores: scores.argmax(dim=1), r"got torch.int64 of shape \(\d+,\): .* without argmax$"),
+    ],
+    ids=["a tuple", "nothing", "argmax"],
+)
+def test_what_a_network_gives_must_be_scores(call, last, says):
+    with pytest.raises(ValueError, match=says):
+        exhaust(call(Own(last), images(64)))
+
+
+@pytest.mark.parametrize("last", [torch.no_grad()(lambda scores: scores + 0), torch.Tensor.detach])
+def test_scores_without_a_gradient_cannot_be_trained(last):
+    last = torch.no_grad()(last)
+    with pytest.raises(ValueError, match=r"no gradient comes through them: leave torch\.no_grad\(\), \.detach\(\)"):
+        quiet(Own(lambda scores: last(scores).detach()), images(64))
+    assert evaluate(Own(torch.Tensor.detach), images(64)).accuracy >= 0
+
+
+@pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (torch.arange(8) - 1, "torch.int64 from -1 on"),
+        (torch.arange(8).float(), "torch.float32 from 0.0 on"),
+        (torch.arange(8, dtype=torch.uint8), "torch.uint8 from 0 on"),
+    ],
+)
+def test_labels_are_the_classes_numbers(call, labels, found):
+    data = Watched(images(8))
+    data.labels = labels
+    with pytest.raises(ValueError, match=rf"^data.labels must be the classes' numbers, int64 from 0 on, got {found}: "):
+        call(net(), data)
+
+
 def exhaust(steps):
     """`train` checks the scores when it has some."""
     if hasattr(steps, "__next__"):

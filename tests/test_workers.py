@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from for_processes import fail, keep, work
+from for_processes import dies_after_the_first, fail, keep, work
 
 from utils.workers import WorkerDied, interrupts_held, run_in_workers
 
@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
-def outcomes(tasks, workers=2, arguments=(), **options):
-    found = list(run_in_workers(work, tasks, workers, set_up=keep, arguments=arguments, **options))
+def outcomes(tasks, workers=2, set_up=keep, **options):
+    found = list(run_in_workers(work, tasks, workers, set_up=set_up, **options))
     assert sorted(i for i, _ in found) == list(range(len(tasks))), "each task once"
     assert not children(), "no process is left"
     return dict(found)
@@ -86,6 +86,30 @@ def test_who_stops_listening_ends_the_processes():
     assert len(children()) == 2
     running.close()
     assert not children()
+
+
+@posix
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_replacement_that_dies_while_it_starts_is_replaced_too(tmp_path, times):
+    tasks = [("die once", str(tmp_path / "flag")), *(("square", n) for n in range(4))]
+    retried = []
+    done = outcomes(
+        tasks, workers=1, set_up=dies_after_the_first, arguments=(str(tmp_path), times),
+        retried=lambda i, why: retried.append(i),
+    )  # fmt: skip
+    assert done[0] == "at the second attempt" and [done[n + 1][0] for n in range(4)] == [0, 1, 4, 9]
+    assert retried == [0] and len([*tmp_path.glob("start *")]) == 2 + times
+
+
+@posix
+def test_three_in_a_row_that_die_while_they_start_are_an_error(tmp_path):
+    running = run_in_workers(
+        work, [("die once", str(tmp_path / "flag")), ("square", 2)], 1,
+        set_up=dies_after_the_first, arguments=(str(tmp_path), 3),
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match="died while it started"):
+        list(running)
+    assert len([*tmp_path.glob("start *")]) == 4 and not children()
 
 
 SCRIPT = """

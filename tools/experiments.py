@@ -2,7 +2,7 @@
 
 Without a name: lists them, and how much of each is done. With names (or lessons: 03), or "all": trains what isn't in
 results/local/NAME.jsonl yet. Ctrl-C stops it; the next call goes on from there. --promote copies the finished records
-to results/reference/<device>/, and nothing else does.
+to results/reference/<device>/, and nothing else does; a picture that lies beside them is drawn anew.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from utils import plots
 from utils.catalog import BY_LESSON, EXPERIMENTS
 from utils.data import DataError, FashionMNIST, load_fashion_mnist
 from utils.device import describe, pick_device
 from utils.experiments import Experiment, local_folder, plan, promote, sweep
-from utils.results import ResultsFile, in_words, table
+from utils.results import ResultsFile, in_words, points, table
 
 
 def chosen(names: list[str]) -> list[Experiment]:
@@ -59,10 +60,13 @@ def measure(experiment: Experiment, data: FashionMNIST, workers: int | None, is_
         print(f"failed: {record['label']}, seed {record['seed']}", file=sys.stderr)
     if is_to_promote:
         try:
-            print(f"promoted: {promote(experiment, data).name}")
+            target = promote(experiment, data)
         except ValueError as error:
             print(f"Not promoted: {error}", file=sys.stderr)
             return False
+        print(f"promoted: {target.name}")
+        if target.with_suffix(".svg").exists():  # drawn from what was there before
+            plots.save(plots.throughput_accuracy(points(networks)), target.with_suffix(""))
     return sum(record["kind"] == "run" for record in records) == len(experiment.arms) * len(experiment.seeds)
 
 

@@ -102,6 +102,9 @@ def _classes() -> SimpleNamespace:
             self.board.display = draw
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
+            loader = self.trainer.train_dataloader
+            if isinstance(loader, _Loader) and not self.trainer.gpus:  # it moves nothing, and ours may lie on a GPU
+                self.net.to(loader.images.device)
             if self.recipe is None:
                 return super().configure_optimizers()
             optimizer = make_optimizer(self.net, self.recipe)

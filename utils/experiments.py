@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from utils.architectures import Architecture
@@ -175,12 +175,13 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
     history = fit(net, seen, run.recipe, seed=run.seed, callbacks=callbacks, progress=False)
     if history.stopped:
         return None
-    result = evaluate(net, held_out, dtype=run.dtype)
-    if not math.isfinite(result.loss):
-        raise TrainingError(
-            f"after the last of {history.total_steps} steps the loss on images not seen in training is {result.loss}: "
-            f"the learning rate lr={run.recipe.lr} is too high, try a third of it"
-        )
+    try:
+        result = evaluate(net, held_out, dtype=run.dtype)
+    except OutOfMemory:
+        raise
+    except TrainingError as error:
+        steps, lr = history.total_steps, run.recipe.lr
+        raise TrainingError(f"after the last of {steps} steps, with lr={lr}: {error}") from error
     every = max(1, history.total_steps // 200)  # 200 points draw a learning curve as well as all of them
     return {
         "kind": "run",
@@ -422,18 +423,21 @@ def _measure_all(
     """
     keys = {a: _speed_key(a, experiment.batch_size, device) for a in experiment.architectures}
     known = file.by_key("throughput")
-    nets = {a: build(a) for a, key in keys.items() if key not in known}
-    measured: dict[Architecture, list[Throughput]] = {a: [] for a in nets}
-    turns = [a for _ in range(ROUNDS) for a in nets]
+    nets: dict[Architecture, nn.Module] = {}
+    measured: dict[Architecture, list[Throughput]] = {a: [] for a, key in keys.items() if key not in known}
+    turns = [a for _ in range(ROUNDS) for a in measured]
     for a in progress_bar(turns, desc="measuring throughput", disable=not progress or not turns):
         if a not in measured:
             continue
         try:
+            if a not in nets:
+                nets[a] = build(a)
             once = inference_throughput(
                 nets[a], a.input_shape, batch_size=experiment.batch_size, device=device, repeats=1
             )
         except OutOfMemory as error:
             del measured[a]
+            nets.pop(a, None)
             report(f"{a.label} failed: {error}")
             file.append(_failure(keys[a], a, error))
         else:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from utils.checks import shown
 
-# A network that ignores its images has the loss ln(classes); how near, for how many steps, before that is said.
-NEAR_CHANCE = 0.01
+# A network that ignores its images has the loss ln(classes), or a little more while a high rate moves its last biases
+# to and fro; how near below and above, for how many steps, before that is said.
+BELOW_CHANCE, ABOVE_CHANCE = 0.01, 0.05
 LEAST_STEPS = 50
+TOO_LARGE = "The network itself is too large: take fewer channels, a smaller image or fewer dense units"
 
 
 class TrainingError(RuntimeError):
@@ -77,15 +79,39 @@ def loss_is_no_number(
     if spoilt_image:
         message += f"The cause is in the data: {spoilt_image}. Repair that image or leave it out, and look for others"
     elif not before:
-        half = "; or dtype='float32', because float16 ends at 65,504" if dtype == "float16" else ""
         message += (
             f"The images and the weights are all right, so it is the scale: from layer to layer the numbers grow until "
-            f'they are too large. Try init="he", a smaller init_std or norm="batch"{half}'
+            f'they are too large. Try init="he", a smaller init_std or norm="batch"{_range_of(dtype)}'
         )
     else:
         message += (
             f"The images and the first weights were all right, so most often the learning rate is too high: it is "
-            f'lr={lr}, try a third of it. Else try init="he" or norm="batch"'
+            f'lr={lr}, try a third of it. Else try init="he" or norm="batch"{_range_of(dtype)}'
+        )
+    return TrainingError(message)
+
+
+def _range_of(dtype: str) -> str:
+    return "; or dtype='float32', because float16 ends at 65,504" if dtype == "float16" else ""
+
+
+def evaluation_is_no_number(loss: float, dtype: str, spoilt_image: str | None, weights: str | None) -> TrainingError:
+    """The error for a network whose loss on other images is none. spoilt_image, weights: what they hold, if it's that.
+
+    An accuracy could be counted all the same, and would be wrong.
+    """
+    message = f"in evaluation the loss is {loss}. "
+    if spoilt_image:
+        message += f"The cause is in the data: {spoilt_image}. Repair that image or leave it out, and look for others"
+    elif weights:
+        message += (
+            f"The network's {weights}: a training has failed before, most often because its learning rate was too "
+            f"high. Build it anew, and try a third of the rate"
+        )
+    else:
+        message += (
+            f"The images and the weights are all right, so the network's scores are too large: most often the learning "
+            f"rate was too high, try a third of it{_range_of(dtype)}"
         )
     return TrainingError(message)
 
@@ -117,12 +143,16 @@ def layers_named(model: nn.Module) -> Iterator[None]:
     except RuntimeError as error:
         if is_out_of_memory(error) or not (layer := _layer_where(model, error)):
             raise
-        found = str(error).split("\n")[0]
         raise ValueError(
             f"a layer of the network can't take what it is given.\n"
-            f"  found: {layer}: {found}\n"
+            f"  found: {layer}: {first_line(error)}\n"
             f"  to do: make that layer for what it is given, or change a layer before it"
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, torch's own stack of frames left out; its kind if it says nothing."""
+    return str(error).split("\n")[0] or type(error).__name__
 
 
 def _layer_where(model: nn.Module, error: BaseException) -> str | None:
@@ -152,7 +182,7 @@ def learnt_nothing(losses: Sequence[float], labels: Tensor, lr: float) -> str | 
         return None
     last = losses[-max(20, len(losses) // 10) :]
     mean = sum(last) / len(last)
-    if abs(mean - chance) > NEAR_CHANCE * chance:
+    if not (1 - BELOW_CHANCE) * chance <= mean <= (1 + ABOVE_CHANCE) * chance:
         return None
     return (
         f"the loss stayed at ln {classes} = {chance:.3f} (it is {mean:.3f}): the network has learnt nothing, it gives "
@@ -169,8 +199,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Does `error` say that memory ran out? Each device says it in its own way."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    signs = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    signs = (
+        "out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED",
+        "Storage size calculation overflowed", "numel: integer multiplication overflow",
+    )  # fmt: skip
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+@contextmanager
+def memory_named(where: str, to_do: str) -> Iterator[None]:
+    """Where memory runs out meanwhile, that is an OutOfMemory which says where, and what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(f"memory ran out {where} ({first_line(error)}). {to_do}") from error
 
 
 def free_memory(device: torch.device) -> None:
@@ -184,7 +228,8 @@ def free_memory(device: torch.device) -> None:
 def largest_that_fits(try_it: Callable[[int], object], too_large: int, device: torch.device) -> int:
     """The largest batch, to within an eighth, for which `try_it(batch)` doesn't run out of memory; 0 if none does.
 
-    `too_large` is one for which it did.
+    `too_large` is one for which it did. One image that can't be trained alone, as with batch norm behind a 1×1 map,
+    doesn't fit either.
     """
 
     def fits(batch: int) -> bool:
@@ -193,6 +238,10 @@ def largest_that_fits(try_it: Callable[[int], object], too_large: int, device: t
             try_it(batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
+                raise
+            return False
+        except ValueError:
+            if batch > 1:
                 raise
             return False
         return True

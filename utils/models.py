@@ -15,6 +15,7 @@ from torch import nn
 from utils.architectures import ALEXNET, LENET_BOOK, VGG, Architecture
 from utils.blocks import conv_layer, dense_head, pool_layer
 from utils.checks import of_kind
+from utils.faults import TOO_LARGE, memory_named
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -24,10 +25,11 @@ def build(architecture: Architecture, *, device: torch.device | str | None = Non
     """The network that `architecture` describes, with fresh weights from torch's global random numbers.
 
     (N, in_channels, image_size, image_size) → (N, num_classes) scores. On device="meta" it has shapes but no weights.
-    Its `input_shape` is one image's (channels, height, width).
+    Its `input_shape` is one image's (channels, height, width). Raises OutOfMemory if its weights don't fit.
     """
     of_kind("architecture", architecture, Architecture, "LENET, VGG['A'] or vgg_like((1, 2), (8, 16))")
-    with torch.device(device) if device is not None else torch.device(torch.get_default_device()):
+    where = torch.device(device) if device is not None else torch.device(torch.get_default_device())
+    with where, memory_named(f"while {architecture.label} was built", TOO_LARGE):
         head = architecture.head
         net = nn.Sequential(
             OrderedDict(

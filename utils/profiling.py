@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils.checks import image_shape, of_kind, one_of, share, whole
+from utils.faults import first_line
 
 COSTS = ["parameters", "macs", "activation_bytes"]
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a number
@@ -269,7 +270,15 @@ class _Watch:
             # torch.device: tensors that a student's forward makes on its way have no numbers either.
             with torch.no_grad(), torch.device("meta"), self.counter:
                 self.network.eval()(self.image)
-        except (RuntimeError, ValueError, AssertionError) as error:  # torch's and torchvision's for a wrong shape
+        except (RuntimeError, ValueError, AssertionError, TypeError) as error:  # torch's and torchvision's
+            if "meta" in first_line(error):
+                raise ValueError(
+                    f"the network looks at its numbers while it runs, and here it runs on shapes alone.\n"
+                    f"  found: {self._where()}{first_line(error)}\n"
+                    f"  to do: leave out of its forward what needs them, such as .item(), .numpy() or `if x.sum() > 0`"
+                ) from error
+            if isinstance(error, TypeError):  # no word of a shape: a fault in a student's own lines
+                raise
             raise ValueError(
                 f"the network can't take an image of (channels, height, width) = {tuple(self.image.shape[1:])}.\n"
                 f"  found: {self._where()}{error}\n"

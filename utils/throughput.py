@@ -17,7 +17,7 @@ from torch import nn
 
 from utils.checks import image_shape, is_number, of_kind, whole
 from utils.device import device_name, dtype_name, resolve_dtype, synchronize, versions
-from utils.faults import OutOfMemory, is_out_of_memory, layers_named
+from utils.faults import layers_named, memory_named
 
 
 @dataclass(frozen=True)
@@ -64,28 +64,25 @@ def inference_throughput(
     device = torch.device(device)
     compute_in = resolve_dtype(dtype, device)
     random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
-    images = torch.randn(batch_size, *input_shape, generator=random, device=device)
-    images = images.to(memory_format=torch.channels_last)  # (N, C, H, W)
     was_training = model.training
-    # Not in inference mode: what is moved in it can't be trained afterwards.
-    model.to(device).to(memory_format=torch.channels_last).eval()
+    with memory_named(
+        f"while throughput was measured, with a batch of {batch_size} images of {input_shape}",
+        "Take a smaller batch_size, for all networks that you compare",
+    ):
+        images = torch.randn(batch_size, *input_shape, generator=random, device=device)
+        images = images.to(memory_format=torch.channels_last)  # (N, C, H, W)
+        # Not in inference mode: what is moved in it can't be trained afterwards.
+        model.to(device).to(memory_format=torch.channels_last).eval()
 
-    def batch() -> None:
-        with torch.autocast(device.type, dtype=compute_in, enabled=compute_in != torch.float32):
-            model(images)
+        def batch() -> None:
+            with torch.autocast(device.type, dtype=compute_in, enabled=compute_in != torch.float32):
+                model(images)
 
-    try:
-        with torch.inference_mode(), layers_named(model):
-            rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"memory ran out while throughput was measured, with a batch of {batch_size} images of "
-            f"{input_shape}: take a smaller batch_size, for all networks that you compare"
-        ) from error
-    finally:
-        model.train(was_training)
+        try:
+            with torch.inference_mode(), layers_named(model):
+                rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
+        finally:
+            model.train(was_training)
     return Throughput(
         images_per_s=statistics.median(rates),
         low=min(rates),

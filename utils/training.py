@@ -6,8 +6,9 @@ Nothing in the loop waits for the device: losses stay there, in one tensor, unti
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,14 +20,19 @@ from utils.checks import is_number, of_kind, one_of, share, shown, truth, whole
 from utils.data import AUGMENTATIONS, SIDE
 from utils.device import DTYPES, device_name, dtype_name, resolve_dtype, synchronize
 from utils.faults import (
+    TOO_LARGE,
     OutOfMemory,
     check_weights,
+    evaluation_is_no_number,
+    first_line,
+    free_memory,
     is_out_of_memory,
     largest_that_fits,
     layers_named,
     lazy_layers,
     learnt_nothing,
     loss_is_no_number,
+    memory_named,
     not_finite_among,
     not_finite_in,
     weights_are_no_numbers,
@@ -123,7 +129,7 @@ def train(
     Each epoch sees the images in a new order; a last batch that isn't full is left out. The same seed gives the same
     order, augmentation and dropout. image_size None: what `build` made the model for, or 28 for a model of your own.
     Raises ValueError if there is nothing to train, nothing to train on, or the images have other channels;
-    TrainingError if the weights are no numbers to begin with.
+    TrainingError if the weights are no numbers to begin with; OutOfMemory if they don't fit on the device.
     """
     image_size = check_images(model, data, image_size)
     of_kind("recipe", recipe, Recipe, "Recipe(epochs=2, lr=0.05)")
@@ -154,6 +160,7 @@ def _steps(
             scores = model(images)
             if number == 1:
                 check_scores(scores, data)
+                check_trainable(scores)
             loss = F.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
@@ -187,10 +194,15 @@ def check_images(model: nn.Module, data: Data, image_size: int | None, name: str
         )
     if image_size is not None:
         whole("image_size", image_size, least=1)
-    if not hasattr(data, "batch"):
+    if not hasattr(data, "batch") or not isinstance(getattr(data, "labels", None), Tensor):
         raise ValueError(f"{name} must be one set of images, such as data.train or data.validation, got {shown(data)}")
     if len(data) == 0:
         raise ValueError(f"{name} must hold at least one image, got none")
+    if data.labels.dtype != torch.int64 or int(data.labels.min()) < 0:
+        raise ValueError(
+            f"{name}.labels must be the classes' numbers, int64 from 0 on, got {data.labels.dtype} from "
+            f"{data.labels.min().item()} on: number the classes 0, 1, 2 …, and take labels.long()"
+        )
     shape = getattr(model, "input_shape", None)  # `build` leaves it there: (channels, height, width)
     if shape is None:
         return image_size or SIDE
@@ -208,11 +220,30 @@ def check_images(model: nn.Module, data: Data, image_size: int | None, name: str
 def check_scores(scores: Tensor, data: Data) -> None:
     """ValueError unless `scores` is (N, classes), with one for each label. On a GPU the loss would take all down."""
     needed = int(data.labels.max()) + 1
+    if not isinstance(scores, Tensor):
+        raise ValueError(
+            f"the network must give one tensor of (N, {needed}) scores, got {shown(scores)}: let its forward return "
+            f"the scores alone"
+        )
+    if not scores.is_floating_point():
+        raise ValueError(
+            f"the network must give (N, {needed}) scores, got {scores.dtype} of shape {tuple(scores.shape)}: let its "
+            f"forward return the last layer's output as it is, without argmax"
+        )
     if scores.ndim != 2 or scores.shape[1] < needed:
         flat = f"let its last layer have {needed} outputs, such as nn.Linear(84, {needed})"
         raise ValueError(
             f"the network must give (N, {needed}) scores, one for each class that the labels name, got shape "
             f"{tuple(scores.shape)}: {flat if scores.ndim == 2 else 'an nn.Flatten() is missing'}"
+        )
+
+
+def check_trainable(scores: Tensor) -> None:
+    """ValueError if no gradient would come through `scores`."""
+    if not scores.requires_grad:
+        raise ValueError(
+            "the network's scores must depend on the weights that are trained, and no gradient comes through them: "
+            "leave torch.no_grad(), .detach() and .data out of its forward, and freeze no more than you mean to"
         )
 
 
@@ -224,9 +255,10 @@ def count_steps(data: Data, recipe: Recipe) -> tuple[int, int]:
 
 def prepare(model: nn.Module, device: torch.device, recipe: Recipe) -> None:
     """Move the model to the device, in the memory format and (if asked for) compiled, as the recipe says."""
-    model.to(device)
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
+    with memory_named(f"while the network was moved to {device}", TOO_LARGE):
+        model.to(device)
+        if recipe.channels_last:
+            model.to(memory_format=torch.channels_last)
     if recipe.compile:
         model.compile()
 
@@ -283,28 +315,54 @@ def evaluate(
 ) -> Evaluation:
     """Loss and accuracy of `model` on `data`, dropout off. The model's mode is put back afterwards.
 
-    image_size None: what `build` made the model for, or 28 for a model of your own. dtype: what autocast computes in;
-    "auto": what `fit` takes for it. Raises ValueError for what can't be evaluated, OutOfMemory if a batch doesn't fit.
+    image_size None: what `build` made the model for, or 28 for a model of your own. batch_size: halved until it fits
+    into memory; the result doesn't depend on it. dtype: what autocast computes in; "auto": what `fit` takes for it.
+
+    Raises ValueError for what can't be evaluated, TrainingError if the loss is no number, OutOfMemory, which is one, if
+    not even one image fits.
     """
     whole("batch_size", batch_size, least=1)
     image_size = check_images(model, data, image_size)
     compute_in = resolve_dtype(dtype, data.device)
     was_training = model.training
-    model.to(data.device).eval()  # not in inference mode: what is moved in it can't be trained afterwards
+    with memory_named(f"while the network was moved to {data.device}", TOO_LARGE):
+        model.to(data.device)  # not in inference mode: what is moved in it can't be trained afterwards
+    model.eval()
     try:
-        return _evaluate(model, data, image_size, batch_size, compute_in)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
+        result = _evaluate_in_what_fits(model, data, image_size, min(batch_size, len(data)), compute_in)
     finally:
         model.train(was_training)
-    # Not in the `except`: until it ends, the error's traceback holds the whole batch in memory.
-    asked = min(batch_size, len(data))
-    largest = largest_that_fits(
-        lambda batch: next(_scores(model, data, image_size, batch, compute_in)), asked, data.device
-    )
-    to_do = f"About {largest} fit: take evaluate(…, batch_size={largest})" if largest else "Not even one fits"
-    raise OutOfMemory(f"memory ran out in evaluation, with a batch of {asked} images. {to_do}", largest)
+    if not math.isfinite(result.loss):
+        spoilt = _spoilt_image(data, torch.arange(len(data), device=data.device).split(batch_size), image_size)
+        raise evaluation_is_no_number(result.loss, dtype_name(dtype, data.device), spoilt, not_finite_in(model))
+    return result
+
+
+def _evaluate_in_what_fits(
+    model: nn.Module, data: Data, image_size: int, batch_size: int, compute_in: torch.dtype
+) -> Evaluation:
+    """In batches of `batch_size`, or of half as many, until they fit."""
+    while True:
+        try:
+            return _evaluate(model, data, image_size, batch_size, compute_in)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            found = first_line(error)
+        # Not in the `except`: until it ends, the error's traceback holds the whole batch in memory.
+        if batch_size == 1:
+            raise OutOfMemory(f"memory ran out in evaluation, with a single image ({found}). {TOO_LARGE}")
+        free_memory(data.device)
+        batch_size //= 2
+
+
+def _spoilt_image(data: Data, batches: Iterable[Tensor], image_size: int) -> str | None:
+    """The first image with NaN or infinity among the numbered ones, (B,) int64 a batch: `image 7 holds nan`."""
+    for index in batches:
+        images, _ = data.batch(index, image_size=image_size, augment="none", generator=None)
+        if found := not_finite_among(images, index):
+            return found
+    return None
 
 
 def _evaluate(model: nn.Module, data: Data, image_size: int, batch_size: int, compute_in: torch.dtype) -> Evaluation:
@@ -388,9 +446,10 @@ def fit(
 
     A loss that stayed where it is for a network that ignores its images is said, and noted as the history's `warning`.
 
-    Raises ValueError for what can't be trained; TrainingError if the loss or the weights stop being numbers;
-    OutOfMemory, which is one, if a batch doesn't fit: it names the largest that does, and changes nothing itself. What
-    a callback raises comes out as it is. After any of these the network has the weights of its last step.
+    Raises ValueError for what can't be trained; TrainingError if the loss (on the validation images too) or the weights
+    stop being numbers; OutOfMemory, which is one, if a batch doesn't fit: it names the largest that does, and changes
+    nothing itself. What a callback raises comes out as it is. After any of these the network has the weights of its
+    last step.
     """
     return _Fit(model, data, recipe or Recipe(), image_size, validation, seed, callbacks, progress).run()
 
@@ -403,11 +462,10 @@ class _Fit:
     def __init__(self, model, data, recipe, image_size, validation, seed, callbacks, progress) -> None:
         self.image_size = check_images(model, data, image_size)
         if validation is not None:
+            where = getattr(validation, "device", data.device)  # what has none is no images, which is said next
+            if where != data.device:
+                raise ValueError(f"validation must be where data is, on {data.device}, got images on {where}")
             check_images(model, validation, image_size, "validation")
-            if validation.device != data.device:
-                raise ValueError(
-                    f"validation must be where data is, on {data.device}, got images on {validation.device}"
-                )
         if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
             raise ValueError(f"callbacks must be a list of functions that take a step, got {shown(callbacks)}")
         self.steps = train(model, data, recipe, image_size=image_size, seed=seed)
@@ -433,6 +491,7 @@ class _Fit:
         finally:
             self._stop_clock()
             self.steps.close()
+            self.bar.update(self.done - self.bar.n)  # what failed leaves its bar on the screen, as far as it came
             self.bar.close()
             history.losses = self.losses[: self.done].tolist()
             self.model.eval()
@@ -461,7 +520,7 @@ class _Fit:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            found = str(error).split("\n")[0] or type(error).__name__
+            found = first_line(error)
         # Not in the `except`: until it ends, the error's traceback holds the whole batch in memory.
         raise self._out_of_memory(found)
 
@@ -509,15 +568,9 @@ class _Fit:
         if len(bad):
             number = self.checked + int(bad[0]) + 1
             losses = self.losses[:number].tolist()
-            raise loss_is_no_number(
-                losses, self.history.total_steps, self.recipe.lr, self.history.dtype, self._spoilt_image(number)
-            )
-
-    def _spoilt_image(self, number: int) -> str | None:
-        """What is wrong with the images of step `number`, if anything is."""
-        index = next(itertools.islice(shuffled(self.data, self.recipe, self.seed), number - 1, None))
-        images, _ = self.data.batch(index, image_size=self.image_size, augment="none", generator=None)
-        return not_finite_among(images, index)
+            its_images = itertools.islice(shuffled(self.data, self.recipe, self.seed), number - 1, number)
+            spoilt = _spoilt_image(self.data, its_images, self.image_size)
+            raise loss_is_no_number(losses, self.history.total_steps, self.recipe.lr, self.history.dtype, spoilt)
 
     def _check_end(self) -> None:
         """The last step's weights, which no loss has seen; and whether anything was learnt."""
@@ -529,24 +582,14 @@ class _Fit:
             print(f"Look out: {self.history.warning}.")
 
     def _out_of_memory(self, found: str) -> OutOfMemory:
-        """Try smaller batches, on weights that are put back afterwards, and say which is the largest that fits."""
+        """Say how many images fit at a time."""
         self.steps.close()
-        weights = {name: values.to("cpu", copy=True) for name, values in self.model.state_dict().items()}
         asked = min(self.recipe.batch_size, len(self.data))
-
-        def some_steps(
-            batch: int,
-        ) -> None:  # from the second on, the optimiser's state and the last batch are there too
-            smaller = replace(self.recipe, batch_size=batch, epochs=3, compile=False)
-            steps = train(self.model, self.data, smaller, image_size=self.image_size, seed=self.seed)
-            for _ in itertools.islice(steps, 3):
-                pass
-
-        largest = largest_that_fits(some_steps, asked, self.data.device)
-        self.model.load_state_dict(weights)
-        self.model.zero_grad()
+        largest = self._largest_batch(asked)
         where = f"at step {self.done + 1} of {self.history.total_steps}, on {self.history.device}"
-        if largest:
+        if largest is None:
+            to_do = "You have stopped the search for a batch that fits: take a smaller batch_size"
+        elif largest:
             to_do = (
                 f"About {largest} images fit: take Recipe(batch_size={largest}) or a smaller one. It makes more and "
                 f"other steps, and so another result: say so where you report it"
@@ -554,7 +597,25 @@ class _Fit:
         else:
             to_do = "Not even one image fits: take fewer channels, a smaller image or fewer dense units"
         message = f"memory ran out {where}, with a batch of {asked} images ({found}). {to_do}"
-        return OutOfMemory(message, largest)
+        return OutOfMemory(message, largest or 0)
+
+    def _largest_batch(self, too_large: int) -> int | None:
+        """How many images fit, found with weights that are put back afterwards; None if the search was interrupted."""
+        weights = {name: values.to("cpu", copy=True) for name, values in self.model.state_dict().items()}
+
+        def some_steps(batch: int) -> None:
+            smaller = replace(self.recipe, batch_size=batch, epochs=3, compile=False)
+            steps = train(self.model, self.data, smaller, image_size=self.image_size, seed=self.seed)
+            for _ in itertools.islice(steps, 3):  # from the second on, the optimiser's state is there too
+                pass
+
+        try:
+            return largest_that_fits(some_steps, too_large, self.data.device)
+        except KeyboardInterrupt:
+            return None
+        finally:
+            self.model.load_state_dict(weights)
+            self.model.zero_grad()
 
     def _end_epoch(self, step: Step) -> None:
         epoch = step.number // step.steps_per_epoch

@@ -21,6 +21,7 @@ import torch.multiprocessing
 from tqdm import tqdm
 
 ATTEMPTS = 2  # at a task whose process dies: once more, then it is given up
+STILLBORN = 3  # processes in a row that die while they start, where others have started: then there is no point
 EVERY = 0.3  # seconds between two looks while nothing is heard
 
 Tell = Callable[[Any], None]
@@ -47,7 +48,8 @@ def run_in_workers(
     says by `tell`. retried(i, why): called here when a task is begun again, because its process died.
 
     `function` and `set_up` must be importable. Whoever closes the iterator ends the processes, at whatever they are.
-    Raises RuntimeError if a process dies before it has begun with a task: the next one would too.
+    Raises RuntimeError if a process dies while it starts and none has ever started, or three in a row do: the next one
+    would too.
     """
     pool = _Pool(function, set_up, arguments)
     waiting, attempts = deque(range(len(tasks))), [0] * len(tasks)
@@ -94,6 +96,8 @@ class _Pool:
         self.context = torch.multiprocessing.get_context("spawn")
         self.in_process = (function, set_up, arguments)
         self.workers: list[_Worker] = []
+        self.has_started = False  # any of them, ever
+        self.stillborn = 0  # in a row
 
     @property
     def busy(self) -> list[_Worker]:
@@ -127,10 +131,13 @@ class _Pool:
                 kind, content = "died", worker.how_it_ended()
                 self.workers.remove(worker)
                 if not worker.is_ready:
-                    raise RuntimeError(_STILLBORN.format(how=content)) from None
+                    self.stillborn += 1
+                    if not self.has_started or self.stillborn >= STILLBORN:
+                        raise RuntimeError(_STILLBORN.format(how=content)) from None
             i = worker.task
             if kind == "ready":
-                worker.is_ready = True
+                worker.is_ready = self.has_started = True
+                self.stillborn = 0
             elif kind in ("done", "died"):
                 worker.task = None
             if i is not None:  # one that is idle may die too; nothing is lost

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BAND = 0.22  # its opacity
+RECORDED = {"recipe", "steps_per_epoch", "steps_per_loss", "losses", "loss", "accuracy", "evaluate_on"}  # what is drawn
 SMOOTHED = 50  # a line is the mean over one part in 50 of all losses
 
 
@@ -60,6 +61,8 @@ def curve_of(run: Curve | History | Record) -> Curve:
 def _curve_of_record(record: Record) -> Curve:
     if record.get("kind") != "run":
         raise ValueError(f"a record to draw must be of kind 'run', got {record.get('kind')!r}: leave the others out")
+    if missing := RECORDED - record.keys():
+        raise ValueError(f"a record to draw must be one that sweep has filed, got one without {min(missing)!r}")
     epochs, steps_per_epoch, losses = record["recipe"]["epochs"], record["steps_per_epoch"], record["losses"]
     ends = np.arange(1, len(losses) + 1) * record["steps_per_loss"]  # the last mean may be of fewer steps
     is_validated = record["evaluate_on"] == "validation"

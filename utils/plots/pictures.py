@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
-from utils.checks import whole
+from utils.checks import tuple_of, whole
 from utils.plots.style import (
     COLOURS,
     WIDTH,
@@ -115,6 +115,8 @@ def feature_maps(image: Any, maps: Mapping[str, Any], *, columns: int = 8, title
     picture = to_array(image)
     if picture.ndim not in (2, 3) or (picture.ndim == 3 and len(picture) not in (1, 3)):
         raise ValueError(f"image must have the shape (H, W), (1, H, W) or (3, H, W), got {picture.shape}")
+    if not isinstance(maps, Mapping):
+        raise ValueError(f'maps must be a dict of names and maps, {{"block 1": maps}}, got a {type(maps).__name__}')
     stages = {name: to_array(values) for name, values in maps.items()}
     if not stages:
         raise ValueError("maps must hold the maps of at least one stage, got none")
@@ -153,6 +155,7 @@ def confusion(
     labels, predictions: (N,) class numbers. classes: their names. images: (N, H, W) or (N, C, H, W).
     """
     truth, guess = to_array(labels).astype(int), to_array(predictions).astype(int)
+    classes = tuple_of("classes", classes)
     counts = count_confusions(truth, guess, len(classes))
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     worst = most_confused(counts, 3)
