@@ -623,13 +623,6 @@ def test_a_run_whose_worker_dies_twice_is_marked_as_failed_and_the_rest_goes_on(
     assert [r["kind"] for r in again[2:]] == ["run"] * 4, "what was done in the end is no failure any more"
 
 
-def test_another_error_in_a_worker_is_raised_with_where_it_was(tiny, tmp_path, worked_by):
-    worked_by(broken)
-    with pytest.raises(LookupError, match="a bug") as caught:
-        swept(TWO, tiny, tmp_path, workers=2)
-    assert "in broken" in str(caught.value.__cause__) and workers_of() == []
-
-
 SWEEP = """
 import pickle, sys
 from utils import device, experiments
@@ -643,6 +636,35 @@ if __name__ == "__main__":
         experiment, data = pickle.load(file)
     experiments.sweep(experiment, data, folder=sys.argv[2], workers=2, progress=False)
 """
+UNGUARDED = SWEEP.replace('if __name__ == "__main__":', "if True:")
+
+
+def test_a_script_without_its_guard_ends_and_is_told_so(tiny, tmp_path):
+    """Not: the processes wait for the file that the first one holds, and that one for them."""
+    (tmp_path / "sweep.py").write_text(UNGUARDED, encoding="utf-8")
+    (tmp_path / "arguments").write_bytes(pickle.dumps((TWO, tiny)))
+    run = subprocess.run(
+        [sys.executable, tmp_path / "sweep.py", tmp_path / "arguments", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert run.returncode == 1 and 'must stand under `if __name__ == "__main__":`' in run.stderr
+    assert "Something else is at work" not in run.stdout
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_a_tilde_is_the_home_folder(tiny, tmp_path, monkeypatch, by):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("BIGGER_AND_DEEPER_RESULTS", "~/mine")
+    swept(ONE, tiny, "~/mine" if by == "argument" else None)
+    assert (tmp_path / "mine" / "one.jsonl").exists() and not Path("~").exists()
+
+
+def test_another_error_in_a_worker_is_raised_with_where_it_was(tiny, tmp_path, worked_by):
+    worked_by(broken)
+    with pytest.raises(LookupError, match="a bug") as caught:
+        swept(TWO, tiny, tmp_path, workers=2)
+    assert "in broken" in str(caught.value.__cause__) and workers_of() == []
 
 
 def sweeping_into(experiment, data, folder):

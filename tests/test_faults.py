@@ -19,6 +19,7 @@ from utils.architectures import Head, vgg_like
 from utils.data import Images
 from utils.faults import OutOfMemory, is_out_of_memory, largest_that_fits, learnt_nothing
 from utils.models import build
+from utils.profiling import profile
 from utils.throughput import inference_throughput
 from utils.training import Recipe, TrainingError, evaluate, fit, train
 
@@ -105,6 +106,63 @@ def test_the_layer_that_does_not_fit_is_named(model, found):
         found_there = found.replace("(N,", f"({n},")
         with pytest.raises(ValueError, match=f"(?s)^a layer of the network can't take.*found: {found_there}"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("layers", "to_do"),
+    [
+        ([nn.Linear(784, 10)], "put an nn.Flatten() before it: it is then given 784 numbers an image, which is what"),
+        ([nn.Conv2d(1, 3, 5), nn.Linear(1000, 10)], "given 1728 numbers an image, so make it nn.Linear(1728, …)"),
+        ([nn.Flatten(), nn.Linear(784, 4), nn.BatchNorm2d(4), nn.Linear(4, 10)], "make that layer for what it is"),
+    ],
+    ids=["as it should be", "another number", "batch norm of images"],
+)
+def test_what_to_do_about_a_layer_that_does_not_fit(layers, to_do):
+    model = nn.Sequential(*layers)
+    for use in (
+        lambda: quiet(model, images(40)),
+        lambda: evaluate(model, images(40)),
+        lambda: inference_throughput(model, (1, 28, 28), batch_size=3),
+    ):
+        with pytest.raises(ValueError) as caught:
+            use()
+        assert to_do in str(caught.value)
+    with pytest.raises(ValueError) as caught:
+        profile(model, (1, 28, 28))
+    assert to_do.replace("make that layer for what it is", "give the input_shape that") in str(caught.value)
+
+
+def test_batch_norm_cannot_train_on_one_number():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.BatchNorm1d(4), nn.Linear(4, 10))
+    with pytest.raises(ValueError, match=r"found: 2, BatchNorm1d(?s:.)*take a larger batch_size, or more images"):
+        quiet(model, images(40), replace(PLAIN, batch_size=1))
+
+
+class Tutorial(nn.Module):
+    """As many tutorials have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(1, 4, 5), nn.Linear(4 * 24 * 24, 10)
+
+    def forward(self, x):
+        return self.dense(self.conv(x).view(-1, 4 * 24 * 24))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [lambda net: quiet(net, images(40)), lambda net: inference_throughput(net, (1, 28, 28), batch_size=4)],
+    ids=["fit", "inference_throughput"],
+)
+def test_a_view_is_told_of_channels_last_and_what_worked_before_still_does(use):
+    model = Tutorial()
+    wanted = evaluate(model, images(40)).loss
+    with pytest.raises(
+        ValueError, match=r"calls \.view(?s:.)*write x\.flatten\(1\)(?s:.)*Recipe\(channels_last=False\)"
+    ):
+        use(model)
+    assert evaluate(model, images(40)).loss == pytest.approx(wanted)
+    assert quiet(model, images(40), replace(PLAIN, channels_last=False)).stopped is None
 
 
 def test_a_fault_in_a_students_own_lines_is_shown_as_it_is():

@@ -1074,6 +1074,13 @@ def test_what_cannot_be_compared_is_refused(labels, predictions, images, words):
         plots.confusion(labels, predictions, ["a", "b", "c"], images)
 
 
+@pytest.mark.parametrize("wrong", [[0.7, 0.2], [math.nan, 1]])
+def test_scores_are_no_class_numbers(wrong):
+    for arguments in ((wrong, [0, 1]), ([0, 1], wrong)):
+        with pytest.raises(ValueError, match=r"must be class numbers, 0, 1, 2 …, got .*take scores.argmax"):
+            plots.confusion(*arguments, ["a", "b"])
+
+
 def test_classes_are_names_not_their_number():
     with pytest.raises(ValueError, match=r"^classes must be a sequence such as a tuple or a list, got 10$"):
         plots.confusion([0, 1], [0, 1], 10)
@@ -1121,6 +1128,25 @@ def test_bars_that_cannot_be_drawn_are_refused(row, words):
         plots.layer_bars([("conv", "conv", 1), row], title="t", unit="u")
     with pytest.raises(ValueError, match="at least one layer to draw, got none"):
         plots.layer_bars([], title="t", unit="u")
+
+
+def test_where_figures_cannot_be_saved(tmp_path):
+    figure = FIGURES["bars"]()
+    (tmp_path / "w.png").mkdir()
+    with pytest.raises(ValueError, match=r"w\.png is a folder: take another"):
+        plots.save(figure, tmp_path / "w")
+    assert not (tmp_path / "w.svg").exists(), "neither, or both"
+    for path in ("", None, 3, "/"):
+        with pytest.raises(ValueError, match=r"^path must be the files' name without its ending"):
+            plots.save(figure, path)
+    with pytest.raises(ValueError, match=r"^figure must be a LessonFigure"):
+        plots.save(str(tmp_path / "x"), figure)
+    names = [file.name for file in plots.save(figure, tmp_path / "x.png")]
+    assert names == ["x.svg", "x.png"] and sorted(file.name for file in tmp_path.iterdir()) == [
+        "w.png",
+        "x.png",
+        "x.svg",
+    ]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

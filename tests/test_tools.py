@@ -264,7 +264,7 @@ def test_only_promote_makes_a_reference_and_only_of_what_is_whole(reference_runs
 
 
 def test_experiments_that_there_are_not_are_refused_with_those_that_there_are(reference_runs, tmp_path, capsys):
-    for words in (["nonsense"], ["curve", "--workers", "0"]):
+    for words in (["nonsense"], ["curve", "--workers", "0"], ["curve", "--promot"], ["--promote"]):
         with pytest.raises(SystemExit) as stopped:
             reference_runs.run(*words)
         assert stopped.value.code == 2

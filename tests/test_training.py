@@ -895,6 +895,12 @@ def test_a_seed_and_a_size_are_whole_numbers(name, value):
         quiet(net(), images(8), **{name: value})
 
 
+@pytest.mark.parametrize("recipe", [{}, 0, 5, "default"])
+def test_what_is_no_recipe_is_not_taken_for_the_default(recipe):
+    with pytest.raises(ValueError, match=r"^recipe must be a Recipe"):
+        quiet(net(), images(8), recipe)
+
+
 @pytest.mark.parametrize("call", [quiet, train])
 def test_a_recipe_that_is_none(call):
     with pytest.raises(ValueError, match=r"^recipe must be a Recipe, such as Recipe\(epochs=2, lr=0\.05\), got {'epo"):
@@ -945,6 +951,23 @@ def test_scores_that_do_not_fit_of_a_network_of_ones_own(call, own, shape):
     model.scale = nn.Parameter(torch.ones(()))
     with pytest.raises(ValueError, match=rf"must give \(N, 10\) scores, .* got shape {shape}"):
         exhaust(call(model, images(64)))
+
+
+@pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
+def test_a_row_of_scores_for_each_image(call):
+    model = Own(lambda scores: torch.cat([scores, scores]))
+    with pytest.raises(
+        ValueError, match=r"a row of scores for each image, got (16 rows for 8|128 rows for 64) images: "
+    ):
+        exhaust(call(model, images(64)))
+
+
+@pytest.mark.parametrize("call", [quiet, evaluate])
+def test_labels_that_begin_at_1_are_asked_about(call):
+    data = Watched(images(64))
+    data.labels = data.labels + 1
+    with pytest.raises(ValueError, match=r"have 11 outputs.* Or do the labels begin at 1\? .* take labels - 1$"):
+        call(net(), data)
 
 
 class Own(nn.Module):

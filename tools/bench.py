@@ -277,7 +277,7 @@ def stamp(data: FashionMNIST) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--promote", action="store_true", help="keep the tables in results/reference/<device>/bench.md")
     options = parser.parse_args()
     device = pick_device()

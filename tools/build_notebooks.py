@@ -108,7 +108,7 @@ def is_progress(output: nbformat.NotebookNode) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("lessons", nargs="*", help="their names, such as 01_lenet; none: all that are stale")
     parser.add_argument("--all", action="store_true", help="build those that are up to date too")
     parser.add_argument("--check", action="store_true", help="build nothing, list the stale ones")

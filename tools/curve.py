@@ -21,7 +21,7 @@ from utils.results import in_words, points, table
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for each network (default: 1)")
     parser.add_argument("--epochs", type=int, help="default: what each network's recipe says")
     parser.add_argument("--workers", type=int, help="processes that train side by side (default: one a core)")

@@ -71,7 +71,7 @@ def measure(experiment: Experiment, data: FashionMNIST, workers: int | None, is_
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument(
         "names", nargs="*", help=f"{', '.join(EXPERIMENTS)}; or a lesson, {', '.join(BY_LESSON)}; or all"
     )
@@ -80,6 +80,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers must be at least 1, got {options.workers}")
+    if options.promote and not options.names:
+        parser.error("--promote needs the experiments' names, as in: make experiments NAME=lenet ARGS=--promote")
     try:
         experiments = chosen(options.names)
     except ValueError as error:

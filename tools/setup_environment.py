@@ -28,7 +28,7 @@ GPU_PARTS = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     options.add_argument("--cpu", action="store_true", help="PyTorch's CPU build, without CUDA's libraries")
     asked = options.parse_args().cpu
     os.chdir(ROOT)

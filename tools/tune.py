@@ -20,7 +20,7 @@ from utils.experiments import Arm, Experiment, sweep
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("experiment", choices=EXPERIMENTS, nargs="?", default="curve", help="default: curve")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.02, 0.05, 0.1, 0.2])
     parser.add_argument("--epochs", type=int, help="default: what each arm's recipe says")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from utils.checks import image_shape, is_number, of_kind, truth, whole
 from utils.data import FashionMNIST, Images
-from utils.faults import layers_named, lazy_layers
+from utils.faults import check_not_lazy, layers_named
 from utils.training import Recipe, make_optimizer, make_schedule, shuffled
 
 INSTALL = "pip install --no-deps d2l==1.0.3 && pip install scipy requests"
@@ -54,7 +54,7 @@ def as_classifier(model: nn.Module, *, lr: float = 0.1, recipe: Recipe | None = 
     Raises ValueError for what is no network, or for a network with Lazy layers.
     """
     of_kind("model", model, nn.Module, "build(LENET)")
-    _check_not_lazy(model)
+    check_not_lazy(model)
     if not is_number(lr) or lr <= 0:
         raise ValueError(f"lr must be a number above 0, got {lr!r}")
     if recipe is not None:
@@ -209,7 +209,7 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
     """
     for name, model in (("source", source), ("target", target)):
         of_kind(name, model, nn.Module, "build(LENET_BOOK)")
-        _check_not_lazy(model)
+        check_not_lazy(model)
     theirs, ours = source.state_dict(), target.state_dict()
     for (name, values), (other, into) in zip(theirs.items(), ours.items(), strict=False):
         if values.shape != into.shape:
@@ -225,8 +225,3 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
     with torch.no_grad():
         for values, into in zip(theirs.values(), ours.values(), strict=True):
             into.copy_(values)
-
-
-def _check_not_lazy(model: nn.Module) -> None:
-    if found := lazy_layers(model):
-        raise ValueError(f"the model has Lazy layers that don't know their shapes yet ({found}): call from_book(model)")

@@ -10,7 +10,8 @@ from typing import Any
 def whole(name: str, value: Any, least: int) -> None:
     """ValueError unless `value` is an int (True and False are not) of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        to_do = f": take int({value})" if not isinstance(value, (int, bool)) and hasattr(value, "__index__") else ""
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}{to_do}")
 
 
 def is_number(value: Any) -> bool:

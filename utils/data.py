@@ -142,9 +142,9 @@ class Images:
         is_vector = torch.is_tensor(index) and index.dtype == torch.int64 and index.ndim == 1
         if not is_vector and not isinstance(index, slice):
             raise TypeError(f"index must be a slice or a one-dimensional int64 tensor, got {index!r}")
-        if image_size < SIDE:
+        if not isinstance(image_size, int) or image_size < SIDE:
             raise ValueError(
-                f"image_size must be at least {SIDE}, the images' own size, got {image_size}: "
+                f"image_size must be at least {SIDE}, the images' own size, got {image_size!r}: "
                 f"for less, have the network reduce it (a stride, a pooling layer)"
             )
         if augment not in AUGMENTATIONS:

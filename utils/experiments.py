@@ -31,7 +31,7 @@ from utils.progress import progress_bar
 from utils.results import Point, Record, ResultsFile, points, table
 from utils.throughput import Throughput, inference_throughput, merged
 from utils.training import Callback, Recipe, Step, evaluate, fit
-from utils.workers import Tell, WorkerDied, run_in_workers
+from utils.workers import Tell, WorkerDied, check_not_imported_by_worker, run_in_workers
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 ROUNDS = 5  # in which throughputs are measured
@@ -40,7 +40,7 @@ ROUNDS = 5  # in which throughputs are measured
 def local_folder() -> Path:
     """Where your own runs are filed: the folder that BIGGER_AND_DEEPER_RESULTS names (one of your Drive, in Colab), or
     results/local."""
-    return Path(os.environ.get("BIGGER_AND_DEEPER_RESULTS") or RESULTS / "local")
+    return Path(os.environ.get("BIGGER_AND_DEEPER_RESULTS") or RESULTS / "local").expanduser()
 
 
 # --- what is run ----------------------------------------------------------------------------------------------------
@@ -146,7 +146,12 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
 
 def _check_fits(architecture: Architecture, data: FashionMNIST) -> None:
     """ValueError unless the network takes the images and tells their classes apart."""
-    channels, classes = data.train.pixels.shape[1], len(data.classes)
+    channels, side, classes = data.train.pixels.shape[1], data.train.pixels.shape[-1], len(data.classes)
+    if architecture.image_size < side:
+        raise ValueError(
+            f"{architecture.label}: image_size must be at least {side}, the images' own size, got "
+            f"{architecture.image_size}: take architecture.change(image_size={side})"
+        )
     if architecture.in_channels != channels:
         raise ValueError(
             f"{architecture.label}: in_channels must be {channels}, as many as the images have, got "
@@ -238,12 +243,13 @@ def sweep(
 
     In a script of yours call it under `if __name__ == "__main__":`, because the processes import the script.
     """
+    check_not_imported_by_worker()
     of_kind("experiment", experiment, Experiment, "CURVE")
     of_kind("data", data, FashionMNIST, "load_fashion_mnist()")
     if workers is not None:
         whole("workers", workers, least=1)
     runs = plan(experiment, data)
-    file = ResultsFile(Path(folder or local_folder()) / f"{experiment.name}.jsonl")
+    file = ResultsFile(Path(folder or local_folder()).expanduser() / f"{experiment.name}.jsonl")
     with file.for_one_alone(report):
         speeds = _measure_all(experiment, data.train.device, file, progress, report)
         done = file.by_key("run")

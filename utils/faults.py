@@ -124,9 +124,13 @@ def weights_are_no_numbers(found: str, step: int, total: int, loss: float, lr: f
     )
 
 
-def lazy_layers(model: nn.Module) -> str | None:
-    """The first parameter that doesn't know its shape yet, as `net.0.weight`; None if all do."""
-    return next((name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)), None)
+def check_not_lazy(model: nn.Module) -> None:
+    """ValueError, with its name, at the first parameter that doesn't know its shape yet."""
+    if found := next((name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)), None):
+        raise ValueError(
+            f"the model has Lazy layers that don't know their shapes yet ({found}): send one batch through it first, "
+            f"model(torch.zeros(1, 1, 28, 28)). For a network of the book: call utils.book.from_book(model)"
+        )
 
 
 # --- layers that don't fit ------------------------------------------------------------------------------------------
@@ -136,18 +140,48 @@ def lazy_layers(model: nn.Module) -> str | None:
 def layers_named(model: nn.Module) -> Iterator[None]:
     """While `model` runs: an error of torch's in one of its layers, but for memory, is a ValueError that names it.
 
-    Torch says which matrices can't be multiplied, and not where in a network they are.
+    Torch says which matrices can't be multiplied, and not where in a network they are. A `.view` in a student's own
+    forward fails on channels_last; that is said too, and the weights are put back in torch's own order: with them as
+    they are, what worked before would fail as well.
     """
     try:
         yield
-    except RuntimeError as error:
-        if is_out_of_memory(error) or not (layer := _layer_where(model, error)):
+    except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error) or isinstance(error, NotImplementedError):
             raise
+        if "view size is not compatible" in str(error):
+            with torch.inference_mode(False):
+                model.to(memory_format=torch.contiguous_format)
+            raise ValueError(_VIEW.format(found=first_line(error))) from error
+        if not (found := _layer_where(model, error)):
+            raise
+        name, layer, given = found
+        shapes = " and ".join(str(tuple(x.shape)) for x in given)
         raise ValueError(
             f"a layer of the network can't take what it is given.\n"
-            f"  found: {layer}: {first_line(error)}\n"
-            f"  to do: make that layer for what it is given, or change a layer before it"
+            f"  found: {name}, {shown(layer)}, given {shapes}: {first_line(error)}\n"
+            f"  to do: {to_do_for(layer, given[0].shape, error) if given else MAKE_IT_FIT}"
         ) from error
+
+
+_VIEW = (
+    "the network's forward calls .view(…), which needs numbers that lie in memory channel by channel, and they lie "
+    "pixel by pixel (channels_last, which is faster).\n"
+    "  found: {found}\n"
+    "  to do: write x.flatten(1) or x.reshape(…) instead of x.view(…); or train it with Recipe(channels_last=False)"
+)
+MAKE_IT_FIT = "make that layer for what it is given, or change a layer before it"
+
+
+def to_do_for(layer: nn.Module, shape: torch.Size, error: BaseException) -> str:
+    """What to do about a layer that can't take a tensor of that shape, (N, …)."""
+    if isinstance(layer, nn.Linear) and len(shape) > 2:
+        numbers = shape[1:].numel()
+        fits = "which is what it expects" if numbers == layer.in_features else f"so make it nn.Linear({numbers}, …)"
+        return f"put an nn.Flatten() before it: it is then given {numbers} numbers an image, {fits}"
+    if "more than 1 value per channel" in str(error):
+        return "batch norm needs more than one number a channel to train on: take a larger batch_size, or more images"
+    return MAKE_IT_FIT
 
 
 def first_line(error: BaseException) -> str:
@@ -155,16 +189,15 @@ def first_line(error: BaseException) -> str:
     return str(error).split("\n")[0] or type(error).__name__
 
 
-def _layer_where(model: nn.Module, error: BaseException) -> str | None:
-    """`3, Linear(in_features=100, …), given (128, 784)`: the layer that was at work when the error was raised."""
+def _layer_where(model: nn.Module, error: BaseException) -> tuple[str, nn.Module, list[Tensor]] | None:
+    """The layer of torch's that was at work when the error was raised: its name, itself, and what it was given."""
     names = {id(module): name for name, module in model.named_modules() if next(module.children(), None) is None}
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         here = frame.f_locals
         module, given = here.get("self"), (*here.get("args", ()), *here.get("kwargs", {}).values())
         if id(module) in names and given:  # torch's own frame, which hands a layer what it is given
-            shapes = " and ".join(str(tuple(x.shape)) for x in given if isinstance(x, Tensor))
-            found = f"{names[id(module)]}, {shown(module)}, given {shapes}"
+            found = names[id(module)], module, [x for x in given if isinstance(x, Tensor)]
     return found
 
 

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils.checks import image_shape, of_kind, one_of, share, whole
-from utils.faults import first_line
+from utils.faults import MAKE_IT_FIT, check_not_lazy, first_line, to_do_for
 
 COSTS = ["parameters", "macs", "activation_bytes"]
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a number
@@ -181,11 +181,7 @@ def _on_meta(model: nn.Module) -> nn.Module:
 
     Float32, in torch's own order in memory: bfloat16 or channels_last change what a layer is given, not what it is.
     """
-    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
-        raise ValueError(
-            "the model has Lazy layers that don't know their shape yet: send one batch through it first, or give the "
-            "layers their in_channels and in_features"
-        )
+    check_not_lazy(model)
     twins: dict[int, Any] = {}  # by the id of what they stand for: deepcopy takes them instead of making copies
     for module in model.modules():
         twins[id(module)] = module.__new__(type(module))
@@ -282,7 +278,7 @@ class _Watch:
             raise ValueError(
                 f"the network can't take an image of (channels, height, width) = {tuple(self.image.shape[1:])}.\n"
                 f"  found: {self._where()}{error}\n"
-                f"  to do: give the input_shape that the network is made for, or change that layer"
+                f"  to do: {self._to_do(error)}"
             ) from error
         for hook in hooks:
             hook.remove()
@@ -295,6 +291,13 @@ class _Watch:
         call = self.running[-1]
         given = f", given {tuple(call.input_shape[1:])}" if call.input_shape else ""
         return f"{call.name}, {_kind(call.module)} {_describe(call.module)}{given}: "
+
+    def _to_do(self, error: BaseException) -> str:
+        call = self.running[-1] if self.running else None
+        words = to_do_for(call.module, call.input_shape, error) if call and call.input_shape else MAKE_IT_FIT
+        return (
+            words if words != MAKE_IT_FIT else "give the input_shape that the network is made for, or change that layer"
+        )
 
     def _enter(self, name: str, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]

@@ -17,7 +17,7 @@ from torch import nn
 
 from utils.checks import image_shape, is_number, of_kind, whole
 from utils.device import device_name, dtype_name, resolve_dtype, synchronize, versions
-from utils.faults import layers_named, memory_named
+from utils.faults import check_not_lazy, layers_named, memory_named
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def inference_throughput(
     Raises ValueError for an argument that makes no sense, OutOfMemory if the batch doesn't fit.
     """
     of_kind("model", model, nn.Module, "build(LENET)")
+    check_not_lazy(model)
     whole("batch_size", batch_size, least=1)
     whole("repeats", repeats, least=1)
     if not is_number(seconds) or seconds < 0:

@@ -22,6 +22,7 @@ from utils.device import DTYPES, device_name, dtype_name, resolve_dtype, synchro
 from utils.faults import (
     TOO_LARGE,
     OutOfMemory,
+    check_not_lazy,
     check_weights,
     evaluation_is_no_number,
     first_line,
@@ -29,7 +30,6 @@ from utils.faults import (
     is_out_of_memory,
     largest_that_fits,
     layers_named,
-    lazy_layers,
     learnt_nothing,
     loss_is_no_number,
     memory_named,
@@ -159,7 +159,7 @@ def _steps(
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), layers_named(model):
             scores = model(images)
             if number == 1:
-                check_scores(scores, data)
+                check_scores(scores, labels, data)
                 check_trainable(scores)
             loss = F.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad()
@@ -187,11 +187,7 @@ def check_images(model: nn.Module, data: Data, image_size: int | None, name: str
     name: what the caller calls `data`.
     """
     of_kind("model", model, nn.Module, "build(LENET)")
-    if found := lazy_layers(model):
-        raise ValueError(
-            f"the model has Lazy layers that don't know their shapes yet ({found}): send one batch through it first, "
-            f"model(torch.zeros(1, 1, 28, 28)); for a network of the book there is utils.book.from_book"
-        )
+    check_not_lazy(model)
     if image_size is not None:
         whole("image_size", image_size, least=1)
     if not hasattr(data, "batch") or not isinstance(getattr(data, "labels", None), Tensor):
@@ -217,8 +213,9 @@ def check_images(model: nn.Module, data: Data, image_size: int | None, name: str
     return size
 
 
-def check_scores(scores: Tensor, data: Data) -> None:
-    """ValueError unless `scores` is (N, classes), with one for each label. On a GPU the loss would take all down."""
+def check_scores(scores: Tensor, labels: Tensor, data: Data) -> None:
+    """ValueError unless `scores` is (N, classes), a row for each of `labels` (N,), and a class for each that `data`
+    has. On a GPU the loss would take all down."""
     needed = int(data.labels.max()) + 1
     if not isinstance(scores, Tensor):
         raise ValueError(
@@ -232,9 +229,17 @@ def check_scores(scores: Tensor, data: Data) -> None:
         )
     if scores.ndim != 2 or scores.shape[1] < needed:
         flat = f"let its last layer have {needed} outputs, such as nn.Linear(84, {needed})"
+        if int(data.labels.min()) == 1:
+            flat += ". Or do the labels begin at 1? Classes are numbered from 0: take labels - 1"
         raise ValueError(
             f"the network must give (N, {needed}) scores, one for each class that the labels name, got shape "
             f"{tuple(scores.shape)}: {flat if scores.ndim == 2 else 'an nn.Flatten() is missing'}"
+        )
+    if len(scores) != len(labels):
+        raise ValueError(
+            f"the network must give a row of scores for each image, got {len(scores)} rows for {len(labels)} images: "
+            f"a reshape(-1, …) or view(-1, …) in its forward mixes images; take x.flatten(1), and make the next layer "
+            f"for what that gives"
         )
 
 
@@ -268,7 +273,11 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         frozen = next(model.parameters(), None) is not None
-        to_do = "all are frozen: p.requires_grad_(True) for some" if frozen else "add a convolution, a dense layer"
+        to_do = "all are frozen: p.requires_grad_(True) for some"
+        if not frozen:
+            to_do = (
+                "add a convolution, a dense layer. Torch sees none in a plain list: take nn.Sequential or nn.ModuleList"
+            )
         raise ValueError(f"model must have at least one parameter to train, got none: {to_do}")
     fused = parameters[0].device.type in ("cpu", "cuda")
     if recipe.optimizer == "adamw":
@@ -390,7 +399,7 @@ def _scores(
         ):
             scores = model(images)
         if start == 0:
-            check_scores(scores, data)
+            check_scores(scores, labels, data)
         yield scores, labels
 
 
@@ -451,7 +460,9 @@ def fit(
     nothing itself. What a callback raises comes out as it is. After any of these the network has the weights of its
     last step.
     """
-    return _Fit(model, data, recipe or Recipe(), image_size, validation, seed, callbacks, progress).run()
+    return _Fit(
+        model, data, Recipe() if recipe is None else recipe, image_size, validation, seed, callbacks, progress
+    ).run()
 
 
 class _Fit:

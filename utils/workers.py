@@ -6,6 +6,7 @@ all the others and their work with it.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -25,6 +26,12 @@ STILLBORN = 3  # processes in a row that die while they start, where others have
 EVERY = 0.3  # seconds between two looks while nothing is heard
 
 Tell = Callable[[Any], None]
+
+
+def check_not_imported_by_worker() -> None:
+    """RuntimeError where a process that is being started imports the script that starts it: it would start others."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise RuntimeError('the call must stand under `if __name__ == "__main__":`, as the processes import the script')
 
 
 class WorkerDied(RuntimeError):

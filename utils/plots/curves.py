@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from utils.checks import shown
+from utils.checks import shown, whole
 from utils.plots.style import COLOURS, CYCLE, LessonFigure, counted, headline, listed, readable, style
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def learning_curves(
     and upright lines reach from the lowest seed to the highest. A sweep's records of runs do as well. The dotted line
     is what a network has that gives each of `num_classes` classes the same chance, ln(num_classes).
     """
+    whole("num_classes", num_classes, least=2)
     arms = _arms(histories)
     has_validation = any(len(arm.validated) for arm in arms.values())
     figure = LessonFigure(height=4.4)

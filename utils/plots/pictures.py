@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
-from utils.checks import tuple_of, whole
+from utils.checks import shown, tuple_of, whole
 from utils.plots.style import (
     COLOURS,
     WIDTH,
@@ -154,7 +154,7 @@ def confusion(
 
     labels, predictions: (N,) class numbers. classes: their names. images: (N, H, W) or (N, C, H, W).
     """
-    truth, guess = to_array(labels).astype(int), to_array(predictions).astype(int)
+    truth, guess = _numbers("labels", labels), _numbers("predictions", predictions)
     classes = tuple_of("classes", classes)
     counts = count_confusions(truth, guess, len(classes))
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -191,6 +191,14 @@ def confusion(
     sentences = [f"{classes[i]} is taken for {classes[j]} in {shares[i, j]:.0f} of 100." for i, j in worst]
     figure.alt = " ".join([f"{np.trace(counts) / counts.sum():.1%} are right.", *sentences])
     return figure
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """Class numbers as whole ones. ValueError for others, such as scores."""
+    array = to_array(values)
+    if not np.isfinite(array).all() or (array != array.astype(int)).any():
+        raise ValueError(f"{name} must be class numbers, 0, 1, 2 …, got {shown(values)}: take scores.argmax(dim=1)")
+    return array.astype(int)
 
 
 def count_confusions(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
