@@ -54,23 +54,64 @@ def test_lenet_changes_one_thing_at_a_time():
     assert today == middle[-1].change(init="he")
 
 
+def arms_of(experiment):
+    return {arm.label: arm.architecture for arm in experiment.arms}
+
+
+def counted(architecture):
+    """Weights of the convolutions, and their MACs, from a network's own."""
+    net = build(architecture, device="meta")
+    return sum(p.numel() for p in net.features.parameters() if p.ndim == 4), millions_of_macs(architecture)
+
+
+def test_the_activations_are_compared_without_regularisation_at_a_constant_rate():
+    arms = catalog.ALEXNET_ACTIVATION.arms
+    assert [arm.architecture.activation for arm in arms] == ["relu", "tanh", "sigmoid"] * 2
+    for arm in arms:
+        same = arm.architecture.change(activation="relu", norm="none", init="he")
+        assert same == arms[0].architecture and same.head.dropout == 0
+        assert (arm.recipe.schedule, arm.recipe.weight_decay) == ("constant", 0.0)
+        assert arm.architecture.init == ("he" if arm.architecture.activation == "relu" else "xavier")
+
+
+def test_dropout_and_augmentation_are_crossed():
+    found = {arm.label: (arm.architecture.head.dropout, arm.recipe.augment) for arm in catalog.ALEXNET_DROPOUT.arms}
+    assert found == {
+        "neither": (0.0, "none"), "dropout": (0.5, "none"),
+        "augmentation": (0.0, "flip+shift"), "both": (0.5, "flip+shift"),
+    }  # fmt: skip
+
+
+def test_overlapping_pooling_and_lrn_are_all_that_differs():
+    overlapping, plain, lrn = networks_of(catalog.ALEXNET_EXTRAS)
+    assert [b.pool and (b.pool.kernel_size, b.pool.stride) for b in overlapping.blocks] == [(3, 2), (3, 2), None]
+    assert [b.pool and (b.pool.kernel_size, b.pool.stride) for b in plain.blocks] == [(2, 2), (2, 2), None]
+    assert [conv.norm for conv in lrn.convs] == ["lrn", "lrn", None, None, None]
+    assert len({counted(a)[0] for a in (overlapping, plain, lrn)}) == 1
+
+
 def test_the_kernels_that_are_compared_see_the_same():
-    pairs = networks_of(catalog.KERNELS)
-    for large, small in zip(pairs[::2], pairs[1::2], strict=True):
-        for one, other in zip(large.blocks, small.blocks, strict=True):
+    arms = arms_of(catalog.KERNELS)
+    for large, small in (("one 5×5", "two 3×3"), ("one 7×7", "three 3×3"), ("one 13×13", "six 3×3")):
+        for one, other in zip(arms[large].blocks, arms[small].blocks, strict=True):
             fields = [1 + sum(conv.kernel_size - 1 for conv in block.convs) for block in (one, other)]
             assert fields[0] == fields[1] and {conv.kernel_size for conv in other.convs} == {3}
-        assert large.head == small.head and large.norm == small.norm == "batch"
+    assert {a.norm for a in arms.values()} == {"batch"} and len({a.head for a in arms.values()}) == 1
 
 
 def test_the_linear_pairs_differ_from_the_stack_in_what_stands_between():
-    _, linear, stack = networks_of(catalog.FACTORS)
+    arms = arms_of(catalog.KERNELS)
+    linear, stack = arms["two 3×3, no ReLU between"], arms["two 3×3"]
     kept = [layer for layer in build(linear, device="meta").features if not list(layer.parameters()) == []]
     assert [type(layer).__name__ for layer in kept] == ["Conv2d", "Conv2d", "BatchNorm2d"] * 2
-    shapes = [
-        [tuple(p.shape) for p in build(a, device="meta").features.parameters() if p.ndim == 4] for a in (linear, stack)
-    ]
-    assert shapes[0] == shapes[1]
+    assert counted(linear) == counted(stack)
+
+
+def test_the_wider_5x5_have_the_weights_or_the_arithmetic_of_two_3x3():
+    arms = arms_of(catalog.KERNELS)
+    weights, macs = counted(arms["two 3×3"])
+    assert counted(arms["one 5×5, weights of two 3×3"])[0] == pytest.approx(weights, rel=0.03)
+    assert counted(arms["one 5×5, MACs of two 3×3"])[1] == pytest.approx(macs, rel=0.03)
 
 
 def test_depth_and_channels_are_compared_at_equal_arithmetic():

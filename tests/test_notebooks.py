@@ -15,6 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+from utils import blocks, models
+from utils.architectures import VGG
+from utils.profiling import profile
+
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "lessons").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -87,17 +91,59 @@ def taught() -> dict[str, str]:
     return found
 
 
-def test_what_lessons_teach_utils_keeps():
-    from utils import models
-
-    assert set(taught()) == {"lenet"}, "a new taught name needs its comparison here"
+def taught_code() -> dict:
+    """All taught functions, each of which may use the others."""
     namespace = {"torch": torch, "nn": nn, "OrderedDict": OrderedDict}
-    exec(taught()["lenet"], namespace)
-    theirs, ours = namespace["lenet"]().eval(), models.lenet().eval()
+    for source in taught().values():
+        exec(source, namespace)
+    return namespace
+
+
+def assert_same_network(theirs: nn.Module, ours: nn.Module, images: torch.Tensor) -> None:
+    theirs, ours = theirs.eval(), ours.eval()
     assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in ours.state_dict().items()}
     theirs.load_state_dict(ours.state_dict(), strict=True)
-    images = torch.randn(3, 1, 28, 28)
     torch.testing.assert_close(theirs(images), ours(images), rtol=0, atol=0)
+
+
+def test_all_that_is_taught_is_compared_here():
+    assert set(taught()) == {"lenet", "alexnet", "seen_by", "vgg_block", "vgg"}
+
+
+def test_the_taught_lenet_is_the_kept_one():
+    assert_same_network(taught_code()["lenet"](), models.lenet(), torch.randn(3, 1, 28, 28))
+
+
+def test_the_taught_alexnet_is_the_kept_one():
+    with torch.inference_mode():
+        assert_same_network(taught_code()["alexnet"](), models.alexnet(), torch.randn(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize("num_convs", [1, 3])
+def test_the_taught_block_is_the_kept_one(num_convs):
+    theirs, ours = taught_code()["vgg_block"](num_convs, 3, 8), blocks.vgg_block(num_convs, 3, 8)
+    assert isinstance(theirs, list)
+    assert_same_network(nn.Sequential(*theirs), nn.Sequential(*ours), torch.randn(2, 3, 16, 16))
+
+
+@pytest.mark.parametrize("name", ["A", "B", "D", "E"])
+def test_the_taught_builder_makes_the_kept_vggs(name):
+    """Shapes at full size; outputs at a sixteenth of the channels, at full size they would fill the memory."""
+    vgg, plan = taught_code()["vgg"], [(len(b.convs), b.convs[0].out_channels) for b in VGG[name].blocks]
+    with torch.device("meta"):
+        theirs, ours = vgg(plan), models.build(VGG[name])
+    assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in ours.state_dict().items()}
+    small = VGG[name].scaled(1 / 16).change(num_classes=10)
+    theirs = vgg([(n, c // 16) for n, c in plan], hidden=256, num_classes=10)
+    assert_same_network(theirs, models.build(small), torch.randn(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize("kernel_sizes", [(5,), (3, 3), (3, 3, 3), (13,), (1, 5, 3)])
+def test_what_the_taught_mask_sees_is_what_the_profile_says(kernel_sizes):
+    stack = nn.Sequential(*(nn.Conv2d(1, 1, k, padding=k // 2) for k in kernel_sizes))
+    field = profile(stack, (1, 28, 28)).layers.receptive_field.iloc[-1]
+    mask = taught_code()["seen_by"](*kernel_sizes)
+    assert int(mask.any(0).sum()) == int(mask.any(1).sum()) == field and int(mask.sum()) == field**2
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))

@@ -14,6 +14,7 @@ from dataclasses import replace
 import pandas as pd
 
 from utils.catalog import EXPERIMENTS
+from utils.comparing import by_arm, steps_to
 from utils.data import load_fashion_mnist
 from utils.device import describe, pick_device
 from utils.experiments import Arm, Experiment, sweep
@@ -25,34 +26,42 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[0.02, 0.05, 0.1, 0.2])
     parser.add_argument("--epochs", type=int, help="default: what each arm's recipe says")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
-    parser.add_argument("--only", nargs="+", metavar="LABEL", help="these networks alone")
+    parser.add_argument("--loss", type=float, help="print after how many steps the training loss was there, too")
+    parser.add_argument("--only", nargs="+", metavar="LABEL", help="these arms alone")
     options = parser.parse_args()
     arms = EXPERIMENTS[options.experiment].arms
-    labels = list(dict.fromkeys(arm.architecture.label for arm in arms))
+    labels = [arm.label for arm in arms]
     if unknown := set(options.only or ()) - set(labels):
         parser.error(f"{options.experiment} has no {', '.join(sorted(unknown))}: it has {'; '.join(labels)}")
 
     device = pick_device()
     print(describe(device))
-    tried = [
-        Arm(arm.architecture, replace(arm.recipe, lr=rate, epochs=options.epochs or arm.recipe.epochs))
+    tried = {
+        Arm(arm.architecture, replace(arm.recipe, lr=rate, epochs=options.epochs or arm.recipe.epochs)): arm.label
         for arm in arms
-        if not options.only or arm.architecture.label in options.only
+        if not options.only or arm.label in options.only
         for rate in options.rates
-    ]
+    }
+    named = [replace(arm, name=f"{label} at {arm.recipe.lr:g}") for arm, label in tried.items()]
     question = "Which learning rate suits each network?"
-    seeds = tuple(range(options.seeds))
-    experiment = Experiment("tune", question, tuple(dict.fromkeys(tried)), seeds, evaluate_on="validation")
-    records = sweep(experiment, load_fashion_mnist(device=device))
-    runs = [record for record in records if record["kind"] == "run"]
+    experiment = Experiment("tune", question, tuple(named), tuple(range(options.seeds)), evaluate_on="validation")
+    runs = by_arm(experiment, sweep(experiment, load_fashion_mnist(device=device)))
     rows = [
-        {"network": run["label"], "augment": run["recipe"]["augment"], "rate": run["recipe"]["lr"],
-         "accuracy": run["accuracy"]}
-        for run in runs
+        {"arm": tried[replace(arm, name="")], "rate": arm.recipe.lr, "accuracy": run["accuracy"],
+         "steps": steps_to(run, options.loss) if options.loss else None}
+        for arm in named
+        for run in runs.get(arm.label, [])
     ]  # fmt: skip
-    means = pd.DataFrame(rows).pivot_table(index=["network", "augment"], columns="rate", values="accuracy", sort=False)
+    found = pd.DataFrame(rows)
+    means = found.pivot_table(index="arm", columns="rate", values="accuracy", sort=False)
     print("Validation accuracy, mean over the seeds; a rate that isn't there failed.")
     print(means.map("{:.2%}".format).assign(best=means.idxmax(axis=1)).reset_index().to_string(index=False))
+    if options.loss:
+        print(
+            f"Steps to a training loss of {options.loss:g}, median over the seeds; a rate that isn't there never was."
+        )
+        steps = found.pivot_table(index="arm", columns="rate", values="steps", aggfunc="median", sort=False)
+        print(steps.assign(best=steps.idxmin(axis=1)).reset_index().to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from utils.experiments import Arm, Experiment
 from utils.training import Recipe
 
 THREE_SEEDS = (0, 1, 2)
+FIVE_SEEDS = (0, 1, 2, 3, 4)
 
 # --- 01, LeNet ------------------------------------------------------------------------------------------------------
 
@@ -35,37 +36,51 @@ LENET_STEP_BY_STEP = Experiment(
     name="lenet",
     question="ReLU, max-pooling, He's initialisation: what does each change in the book's LeNet?",
     arms=(
-        Arm(LENET_BOOK, Recipe(epochs=5, lr=2.0)),
-        Arm(LENET_BOOK.change(blocks=LENET.blocks), Recipe(epochs=5, lr=1.0)),
-        Arm(LENET_BOOK.change(activation="relu"), Recipe(epochs=5, lr=0.2)),
-        Arm(LENET.change(init="xavier"), Recipe(epochs=5, lr=0.05)),
-        Arm(LENET, Recipe(epochs=5, lr=0.1)),
+        Arm(LENET_BOOK, Recipe(epochs=5, lr=2.0), "the book's"),
+        Arm(LENET_BOOK.change(blocks=LENET.blocks), Recipe(epochs=5, lr=1.0), "max pooling for average"),
+        Arm(LENET_BOOK.change(activation="relu"), Recipe(epochs=5, lr=0.2), "ReLU for sigmoid"),
+        Arm(LENET.change(init="xavier"), Recipe(epochs=5, lr=0.05), "max pooling and ReLU"),
+        Arm(LENET, Recipe(epochs=5, lr=0.1), "and He's initialisation: today's"),
     ),
     seeds=THREE_SEEDS,
 )
 
 # --- 02, AlexNet ----------------------------------------------------------------------------------------------------
 
-ALEXNET_ACTIVATION = Experiment(  # rates not chosen yet
+
+# Figure 1 of the paper: no regularisation, and a rate that doesn't change, for each the one with which it learns
+# fastest. The paper has no batch norm. Without it sigmoids in a row learn nothing here, at no rate from 0.005 to 0.5;
+# so all three once more with it.
+def _unregularised(**changes: str) -> Architecture:
+    return ALEXNET_SMALL.change(head=replace(ALEXNET_SMALL.head, dropout=0.0), **changes)
+
+
+def _at_a_constant(lr: float) -> Recipe:
+    return Recipe(epochs=5, lr=lr, schedule="constant", weight_decay=0.0)
+
+
+ALEXNET_ACTIVATION = Experiment(
     name="alexnet_activation",
     question="Does a small AlexNet learn faster with ReLU than with tanh or sigmoid, each at its own rate?",
     arms=(
-        Arm(ALEXNET_SMALL, Recipe(epochs=5, lr=0.05)),
-        Arm(ALEXNET_SMALL.change(activation="tanh", init="xavier"), Recipe(epochs=5, lr=0.05)),
-        Arm(ALEXNET_SMALL.change(activation="sigmoid", init="xavier"), Recipe(epochs=5, lr=0.1)),
+        Arm(_unregularised(), _at_a_constant(0.02), "ReLU"),
+        Arm(_unregularised(activation="tanh", init="xavier"), _at_a_constant(0.02), "tanh"),
+        Arm(_unregularised(activation="sigmoid", init="xavier"), _at_a_constant(0.1), "sigmoid"),
+        Arm(_unregularised(norm="batch"), _at_a_constant(0.05), "ReLU + BN"),
+        Arm(_unregularised(norm="batch", activation="tanh", init="xavier"), _at_a_constant(0.02), "tanh + BN"),
+        Arm(_unregularised(norm="batch", activation="sigmoid", init="xavier"), _at_a_constant(0.02), "sigmoid + BN"),
     ),
     seeds=THREE_SEEDS,
 )
 
-_NO_DROPOUT = ALEXNET_SMALL.change(head=replace(ALEXNET_SMALL.head, dropout=0.0))
-ALEXNET_DROPOUT = Experiment(  # rates not chosen yet
+ALEXNET_DROPOUT = Experiment(
     name="alexnet_dropout",
     question="Do dropout and augmentation close the gap between training and test images?",
     arms=(
-        Arm(ALEXNET_SMALL, Recipe(epochs=10, lr=0.05)),
-        Arm(_NO_DROPOUT, Recipe(epochs=10, lr=0.05)),
-        Arm(ALEXNET_SMALL, Recipe(epochs=10, lr=0.05, augment="flip+shift")),
-        Arm(_NO_DROPOUT, Recipe(epochs=10, lr=0.05, augment="flip+shift")),
+        Arm(_unregularised(), Recipe(epochs=15, lr=0.05), "neither"),
+        Arm(ALEXNET_SMALL, Recipe(epochs=15, lr=0.05), "dropout"),
+        Arm(_unregularised(), Recipe(epochs=15, lr=0.05, augment="flip+shift"), "augmentation"),
+        Arm(ALEXNET_SMALL, Recipe(epochs=15, lr=0.05, augment="flip+shift"), "both"),
     ),
     seeds=THREE_SEEDS,
 )
@@ -83,62 +98,59 @@ def _with_lrn(architecture: Architecture) -> Architecture:
     return architecture.change(blocks=(*normed, *others))
 
 
-ALEXNET_EXTRAS = Experiment(  # rates not chosen yet
+ALEXNET_EXTRAS = Experiment(
     name="alexnet_extras",
-    question="What do overlapping pooling and local response normalisation add, and can three seeds tell?",
+    question="What do overlapping pooling and local response normalisation add, and can five seeds tell?",
     arms=(
-        Arm(ALEXNET_SMALL, Recipe(epochs=5, lr=0.05)),
-        Arm(_with_plain_pooling(ALEXNET_SMALL), Recipe(epochs=5, lr=0.05)),
-        Arm(_with_lrn(ALEXNET_SMALL), Recipe(epochs=5, lr=0.05)),
+        Arm(ALEXNET_SMALL, Recipe(epochs=5, lr=0.02), "overlapping pooling"),
+        Arm(_with_plain_pooling(ALEXNET_SMALL), Recipe(epochs=5, lr=0.02), "pooling side by side"),
+        Arm(_with_lrn(ALEXNET_SMALL), Recipe(epochs=5, lr=0.02), "overlapping pooling and LRN"),
     ),
-    seeds=THREE_SEEDS,
+    seeds=FIVE_SEEDS,
 )
 
 # --- 03, VGG blocks -------------------------------------------------------------------------------------------------
 
-
-def _stack(num_convs: int, kernel_size: int) -> Architecture:
-    """Two blocks of 16 and 32 channels: `num_convs` convolutions of `kernel_size` in each, with batch norm."""
-    return vgg_like((num_convs,) * 2, (16, 32), kernel_size=kernel_size, norm="batch")
+_POOLED = Head(hidden=(), pool_size=1)  # so that no dense layer has a say
 
 
-KERNELS = Experiment(  # rates not chosen yet
-    name="kernels",
-    question="At an equal receptive field: one large kernel, or several 3×3?",
-    arms=tuple(
-        Arm(_stack(num_convs, kernel_size), Recipe(epochs=5, lr=0.1))
-        for num_convs, kernel_size in ((1, 5), (2, 3), (1, 7), (3, 3), (1, 13), (6, 3))
-    ),
-    seeds=THREE_SEEDS,
-)
+def _stack(num_convs: int, kernel_size: int, channels: tuple[int, int] = (16, 32)) -> Architecture:
+    """Two blocks: `num_convs` convolutions of `kernel_size` in each, with batch norm, and nothing dense but the end."""
+    return vgg_like((num_convs,) * 2, channels, kernel_size=kernel_size, norm="batch", head=_POOLED)
 
 
-def _linear_pairs(channels: tuple[int, ...]) -> Architecture:
+def _linear_pairs(channels: tuple[int, int] = (16, 32)) -> Architecture:
     """Two 3×3 a block with nothing between them: they are one 5×5 in two parts."""
     between = {"norm": "none", "activation": "identity"}
     blocks = tuple(Block((Conv(c, 3, **between), Conv(c, 3))) for c in channels)
-    return Architecture(blocks, Head(hidden=(128,)), norm="batch", init="he")
+    return Architecture(blocks, _POOLED, norm="batch", init="he")
 
 
-FACTORS = Experiment(  # rates not chosen yet
-    name="factors",
-    question="Two 3×3 instead of one 5×5: is it the factors, or the ReLU between them?",
+KERNELS = Experiment(
+    name="kernels",
+    question="One large kernel, or several 3×3: at an equal receptive field, equal parameters, equal arithmetic?",
     arms=(
-        Arm(_stack(1, 5), Recipe(epochs=5, lr=0.1)),
-        Arm(_linear_pairs((16, 32)), Recipe(epochs=5, lr=0.1)),
-        Arm(_stack(2, 3), Recipe(epochs=5, lr=0.1)),
+        Arm(_stack(1, 5), Recipe(epochs=6, lr=0.2), "one 5×5"),
+        Arm(_stack(2, 3), Recipe(epochs=6, lr=0.2), "two 3×3"),
+        Arm(_linear_pairs(), Recipe(epochs=6, lr=0.2), "two 3×3, no ReLU between"),
+        Arm(_stack(1, 5, (18, 36)), Recipe(epochs=6, lr=0.2), "one 5×5, weights of two 3×3"),
+        Arm(_stack(1, 5, (21, 42)), Recipe(epochs=6, lr=0.2), "one 5×5, MACs of two 3×3"),
+        Arm(_stack(1, 7), Recipe(epochs=6, lr=0.2), "one 7×7"),
+        Arm(_stack(3, 3), Recipe(epochs=6, lr=0.2), "three 3×3"),
+        Arm(_stack(1, 13), Recipe(epochs=6, lr=0.2), "one 13×13"),
+        Arm(_stack(6, 3), Recipe(epochs=6, lr=0.2), "six 3×3"),
     ),
     seeds=THREE_SEEDS,
 )
 
-_POOLED = Head(hidden=(), pool_size=1)  # so that no dense layer has a say
 # 8.24, 8.31 and 8.13 million multiply-accumulates for one image.
-DEPTH_OR_CHANNELS = Experiment(  # rates not chosen yet
+DEPTH_OR_CHANNELS = Experiment(
     name="depth_or_channels",
     question="At equal arithmetic: more layers, or more channels?",
-    arms=tuple(
-        Arm(vgg_like(num_convs, channels, norm="batch", head=_POOLED), Recipe(epochs=5, lr=0.1))
-        for num_convs, channels in (((3, 3), (16, 32)), ((2, 2), (22, 42)), ((1, 1), (47, 94)))
+    arms=(
+        Arm(_stack(3, 3, (16, 32)), Recipe(epochs=6, lr=0.2), "six layers, 16 and 32 channels"),
+        Arm(_stack(2, 3, (22, 42)), Recipe(epochs=6, lr=0.2), "four layers, 22 and 42 channels"),
+        Arm(_stack(1, 3, (47, 94)), Recipe(epochs=6, lr=0.2), "two layers, 47 and 94 channels"),
     ),
     seeds=THREE_SEEDS,
 )
@@ -154,22 +166,31 @@ def _eighth(name: str) -> Architecture:
     return small.scaled(1 / 8).change(head=head)
 
 
-FAMILY = Experiment(  # rates not chosen yet
+FAMILY = Experiment(
     name="family",
     question="From A to E: does depth help at an eighth of the width?",
-    arms=tuple(Arm(_eighth(name).change(norm="batch"), Recipe(epochs=5, lr=0.1)) for name in "ABCDE"),
+    arms=tuple(Arm(_eighth(name).change(norm="batch"), Recipe(epochs=6, lr=0.1), name) for name in "ABCDE"),
     seeds=THREE_SEEDS,
 )
 
+
+def _headed(head: Head) -> Architecture:
+    """Three blocks of two convolutions with batch norm, and this head."""
+    return vgg_like((2, 2, 2), (16, 32, 64), norm="batch", head=head)
+
+
+_DEEP = _eighth("E")
 STUCK = Experiment(
     name="stuck",
     question="When is a deep VGG stuck at ln 10, and what sets it free?",
     arms=(
-        Arm(_eighth("E").change(init="default"), Recipe(epochs=2, lr=0.05)),
-        Arm(_eighth("E").change(init="default"), Recipe(epochs=2, lr=0.01)),
-        Arm(_eighth("E"), Recipe(epochs=2, lr=0.05)),
-        Arm(_eighth("E"), Recipe(epochs=2, lr=0.01)),
-        Arm(_eighth("E").change(init="default", norm="batch"), Recipe(epochs=2, lr=0.05)),
+        Arm(_DEEP.change(init="default"), Recipe(epochs=2, lr=0.05), "torch's default"),
+        Arm(_DEEP.change(init="default"), Recipe(epochs=2, lr=0.005), "torch's default, rate ÷ 10"),
+        Arm(_DEEP.change(init="normal", init_std=0.01), Recipe(epochs=2, lr=0.05), "N(0, 0.01²)"),
+        Arm(_DEEP.change(init="default", norm="batch"), Recipe(epochs=2, lr=0.05), "torch's default + BN"),
+        Arm(_DEEP, Recipe(epochs=2, lr=0.05), "He"),
+        Arm(_DEEP, Recipe(epochs=2, lr=0.01), "He, rate ÷ 5"),
+        Arm(_DEEP.change(init="normal", init_std=0.1), Recipe(epochs=2, lr=0.01), "N(0, 0.1²), rate ÷ 5"),
     ),
     seeds=THREE_SEEDS,
     evaluate_on="validation",
@@ -178,9 +199,10 @@ STUCK = Experiment(
 HEADS = Experiment(
     name="heads",
     question="What do a VGG's dense layers buy, against global average pooling?",
-    arms=tuple(
-        Arm(vgg_like((2, 2, 2), (16, 32, 64), norm="batch", head=head), Recipe(epochs=5, lr=0.2))
-        for head in (Head(hidden=(512, 512), dropout=0.5), Head(hidden=(128,)), _POOLED)
+    arms=(
+        Arm(_headed(Head(hidden=(512, 512), dropout=0.5)), Recipe(epochs=6, lr=0.2), "512-512, dropout"),
+        Arm(_headed(Head(hidden=(128,))), Recipe(epochs=6, lr=0.2), "128"),
+        Arm(_headed(_POOLED), Recipe(epochs=6, lr=0.2), "global average pooling"),
     ),
     seeds=THREE_SEEDS,
 )
@@ -210,7 +232,7 @@ CURVE_TO_CHOOSE_BY = replace(CURVE, name="curve_validation", evaluate_on="valida
 BY_LESSON: dict[str, tuple[Experiment, ...]] = {
     "01": (LENET_STEP_BY_STEP,),
     "02": (ALEXNET_ACTIVATION, ALEXNET_DROPOUT, ALEXNET_EXTRAS),
-    "03": (KERNELS, FACTORS, DEPTH_OR_CHANNELS),
+    "03": (KERNELS, DEPTH_OR_CHANNELS),
     "04": (FAMILY, STUCK, HEADS),
     "05": (CURVE, CURVE_TO_CHOOSE_BY),
 }

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from utils.architectures import Architecture
 from utils.checks import of_kind, one_of, tuple_of, whole
 from utils.cores import cpu_cores
-from utils.data import FashionMNIST
+from utils.data import FashionMNIST, Images
 from utils.device import device_name, dtype_name, versions
 from utils.faults import OutOfMemory, TrainingError
 from utils.models import build
@@ -35,6 +35,7 @@ from utils.workers import Tell, WorkerDied, check_not_imported_by_worker, run_in
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 ROUNDS = 5  # in which throughputs are measured
+PROBED = 10_000  # of the training images, for the accuracy on what was learnt from
 
 
 def local_folder() -> Path:
@@ -48,14 +49,24 @@ def local_folder() -> Path:
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the things that an experiment compares: a network, and how it is trained."""
+    """One of the things that an experiment compares: a network, and how it is trained.
+
+    name: what it stands for in this experiment, if the network's label doesn't say it.
+    """
 
     architecture: Architecture
     recipe: Recipe
+    name: str = ""
 
     def __post_init__(self) -> None:
         of_kind("architecture", self.architecture, Architecture, "VGG['A'] or vgg_like((1, 2), (8, 16))")
         of_kind("recipe", self.recipe, Recipe, "Recipe(epochs=2, lr=0.05)")
+        of_kind("name", self.name, str, "'two 3×3'")
+
+    @property
+    def label(self) -> str:
+        """What the arm is called: its name, or else the network's label."""
+        return self.name or self.architecture.label
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ class Experiment:
 
     def change(self, **recipe: Any) -> Experiment:
         """A copy in which every arm's recipe is changed alike: `CURVE.change(epochs=1)`."""
-        return replace(self, arms=tuple(Arm(arm.architecture, replace(arm.recipe, **recipe)) for arm in self.arms))
+        return replace(self, arms=tuple(replace(arm, recipe=replace(arm.recipe, **recipe)) for arm in self.arms))
 
 
 @dataclass(frozen=True)
@@ -182,6 +193,8 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
         return None
     try:
         result = evaluate(net, held_out, dtype=run.dtype)
+        # With dropout off and nothing augmented, so that it can be held against the other: the losses can't.
+        on_training = evaluate(net, Images(seen.pixels[:PROBED], seen.labels[:PROBED]), dtype=run.dtype)
     except OutOfMemory:
         raise
     except TrainingError as error:
@@ -203,6 +216,7 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
         "is_sample": data.is_sample,
         "accuracy": result.accuracy,
         "loss": result.loss,
+        "training_accuracy": on_training.accuracy,
         "losses": [round(sum(part) / len(part), 4) for part in _pieces(history.losses, every)],
         "steps_per_loss": every,
         "steps_per_epoch": history.steps_per_epoch,
@@ -474,8 +488,13 @@ def reference(experiment: Experiment, data: FashionMNIST) -> list[Point]:
 
     None either while `data` is the sample: its runs are never drawn beside those on all of the images.
     """
-    files = sorted((RESULTS / "reference").glob(f"*/{experiment.name}.jsonl"))
-    return points(table(ResultsFile(files[0]).read())) if files and not data.is_sample else []
+    file = None if data.is_sample else reference_file(experiment)
+    return points(table(ResultsFile(file).read())) if file else []
+
+
+def reference_file(experiment: Experiment) -> Path | None:
+    """Where the committed results of an experiment are, of the first machine that has measured it."""
+    return next(iter(sorted((RESULTS / "reference").glob(f"*/{experiment.name}.jsonl"))), None)
 
 
 def reference_folder(device: torch.device | str) -> Path:

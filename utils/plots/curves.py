@@ -100,7 +100,7 @@ def learning_curves(
     _draw_losses(left, arms, looks, num_classes)
     left.set(xlabel="epoch", xlim=(0, 1.02 * longest))
     left.xaxis.get_major_locator().set_params(integer=longest > 1.5)
-    _name_ends(left, {name: (arm.times[-1], arm.losses.mean(0)[-1]) for name, arm in arms.items()}, looks)
+    name_ends(left, {name: (arm.times[-1], arm.losses.mean(0)[-1]) for name, arm in arms.items()}, looks)
     words = "line: training, marker: validation" if right is not None else "on the training images"
     headline(left, title, "\n".join([words, *_what_bands_are(arms)]))
 
@@ -110,7 +110,7 @@ def learning_curves(
         right.xaxis.get_major_locator().set_params(integer=True)
         right.margins(y=0.12)
         validated = {name: arm for name, arm in arms.items() if len(arm.validated)}
-        _name_ends(right, {n: (arm.validated[-1], arm.accuracies.mean(0)[-1]) for n, arm in validated.items()}, looks)
+        name_ends(right, {n: (arm.validated[-1], arm.accuracies.mean(0)[-1]) for n, arm in validated.items()}, looks)
         headline(right, "Accuracy, %", "\n".join(["on the validation images", *_what_bands_are(arms)]))
 
     figure.title = title if right is None else f"{title} and accuracy"
@@ -205,7 +205,7 @@ def smoothed(values: Sequence[float], window: int) -> np.ndarray:
     return (sums[stops] - sums[starts]) / (stops - starts)
 
 
-def _name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, tuple[str, str]]) -> None:
+def name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, tuple[str, str]]) -> None:
     """Each line's name right of the axes, at the height of its end, but no two on top of each other."""
     low, high = axes.get_ylim()
     line = (high - low) / 15  # a line of text, in every version of matplotlib

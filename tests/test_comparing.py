@@ -1,0 +1,217 @@
+"""utils/comparing.py: intervals and powers against scipy's functions and simulation; whose runs are whose."""
+
+import math
+import random
+import statistics
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from utils import comparing, plots
+from utils.architectures import LENET, vgg_like
+from utils.catalog import EXPERIMENTS, KERNELS, LENET_STEP_BY_STEP
+from utils.comparing import by_arm, compared, difference, interval, reference_runs, seeds_needed, steps_to
+from utils.experiments import Arm, Experiment, sweep
+from utils.training import Recipe
+
+TWO = Experiment(
+    "two", "Which?",
+    (Arm(LENET, Recipe(epochs=2, lr=0.1), "fast"), Arm(LENET, Recipe(epochs=2, lr=0.01), "slow")),
+    seeds=(0, 1, 2),
+)  # fmt: skip
+
+
+def run(accuracy, arm=TWO.arms[0], *, seed=0, losses=(2.0, 1.0), every=100, per_epoch=100, **more):
+    """What a sweep files of a run, as far as it is compared."""
+    return {
+        "kind": "run", "digest": arm.architecture.digest, "recipe": asdict(arm.recipe), "seed": seed,
+        "accuracy": accuracy, "evaluate_on": "test", "is_sample": False, "parameters": 61_706,
+        "losses": list(losses), "steps_per_loss": every, "steps_per_epoch": per_epoch,
+    } | more  # fmt: skip
+
+
+def runs_of(**accuracies):
+    return {name: [run(a, seed=i) for i, a in enumerate(values)] for name, values in accuracies.items()}
+
+
+# --- whose runs -------------------------------------------------------------------------------------------------------
+
+
+def test_runs_stand_under_their_arm_in_the_experiments_order_and_by_seed():
+    records = [run(0.3, TWO.arms[1], seed=0), run(0.2, seed=1), run(0.1, seed=0)]
+    records += [{"kind": "throughput", "digest": LENET.digest}, {"kind": "failure", "digest": LENET.digest}]
+    found = by_arm(TWO, records)
+    assert {name: [r["accuracy"] for r in own] for name, own in found.items()} == {"fast": [0.1, 0.2], "slow": [0.3]}
+    assert list(found) == ["fast", "slow"]
+    assert by_arm(TWO, records[:1]).keys() == {"slow"}, "an arm without runs is left out"
+
+
+def test_arms_of_one_network_are_told_apart_by_their_recipe_and_auto_stands_for_any_dtype():
+    resolved = run(0.5) | {"recipe": asdict(TWO.arms[0].recipe) | {"dtype": "bfloat16"}}
+    assert by_arm(TWO, [resolved]).keys() == {"fast"}
+    float32 = replace(TWO, arms=(Arm(LENET, Recipe(epochs=2, lr=0.1, dtype="float32"), "float32"),))
+    assert by_arm(float32, [resolved]) == {}
+    assert by_arm(TWO.change(epochs=3), [resolved]) == {}
+
+
+def test_two_arms_of_one_label_are_refused():
+    unnamed = replace(TWO, arms=tuple(replace(arm, name="") for arm in TWO.arms))
+    with pytest.raises(ValueError, match=r"each arm needs a label of its own, got 'LeNet' twice: give them names"):
+        by_arm(unnamed, [])
+
+
+def test_an_arm_is_called_by_its_name_or_else_by_its_networks_label():
+    arm = Arm(vgg_like((1,), (8,)), Recipe())
+    assert arm.label == arm.architecture.label and replace(arm, name="mine").label == "mine"
+    with pytest.raises(ValueError, match="name must be"):
+        Arm(LENET, Recipe(), name=3)
+
+
+def test_a_sweeps_own_records_are_found(tiny, tmp_path):
+    small = vgg_like((1,), (2,))
+    mine = Experiment("mine", "?", (Arm(small, Recipe(epochs=1, lr=0.1), "small"),), seeds=(0, 1))
+    found = by_arm(mine, sweep(mine, tiny, folder=tmp_path, workers=1, progress=False, report=lambda line: None))
+    assert [r["seed"] for r in found["small"]] == [0, 1]
+    assert all(0 <= r["training_accuracy"] <= 1 for r in found["small"])
+
+
+def test_the_committed_runs_of_an_experiment_are_found_by_arm():
+    found = reference_runs(LENET_STEP_BY_STEP)
+    assert list(found) == [arm.label for arm in LENET_STEP_BY_STEP.arms]
+    assert {len(own) for own in found.values()} == {len(LENET_STEP_BY_STEP.seeds)}
+
+
+def test_an_experiment_that_nobody_has_measured_says_what_to_do():
+    with pytest.raises(
+        ValueError, match=r"nothing has no committed results: .*make experiments NAME=nothing.*--promote"
+    ):
+        reference_runs(replace(KERNELS, name="nothing"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_each_declared_arm_has_a_label_of_its_own(experiment):
+    assert by_arm(experiment, []) == {}
+
+
+# --- one arm ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_is_students():
+    values = [90.1, 90.5, 91.2, 90.8]
+    expected = stats.t.interval(0.95, 3, loc=statistics.mean(values), scale=statistics.stdev(values) / 2)
+    assert interval(values) == pytest.approx(expected)
+    assert interval([90.0]) == (-math.inf, math.inf) and interval([90.0, 90.0]) == (90.0, 90.0)
+
+
+def test_95_of_100_intervals_hold_the_true_mean():
+    r = random.Random(0)
+    hits = 0
+    for _ in range(2000):
+        low, high = interval([r.gauss(90, 0.5) for _ in range(3)])
+        hits += low <= 90 <= high
+    assert 0.935 < hits / 2000 < 0.965
+
+
+def test_steps_to_a_loss_are_counted_on_a_mean_of_sixty_steps():
+    fast = run(0.9, losses=[2.0, 1.0, 0.5, 0.2, 0.6, 0.1], every=30, per_epoch=90)  # two pieces are sixty steps
+    means = {60: 1.5, 90: 0.75, 120: 0.35, 150: 0.4, 180: 0.35}
+    for loss in (1.5, 0.75, 0.5, 0.36):
+        assert steps_to(fast, loss) == min(step for step, mean in means.items() if mean <= loss + 1e-12)
+    assert steps_to(fast, 0.3) is None, "0.1 in one piece alone isn't there yet"
+    assert steps_to(run(0.9, losses=[2.0, 1.0], every=100, per_epoch=75), 1.0) == 150, "the last piece is shorter"
+    for wrong in (0, -1, "0.4", None, math.nan):
+        with pytest.raises(ValueError, match="loss must be a number above 0"):
+            steps_to(fast, wrong)
+
+
+def test_the_table_says_mean_interval_gap_and_steps():
+    runs = {
+        "good": [run(a, seed=i, losses=[2.0, 0.3], training_accuracy=0.95) for i, a in enumerate((0.90, 0.91, 0.92))],
+        "bad": [run(a, seed=i, losses=[2.3, 2.3], training_accuracy=0.1) for i, a in enumerate((0.1, 0.1, 0.1))],
+    }
+    table = compared(runs, loss=0.4)
+    good, bad = table.loc["good"], table.loc["bad"]
+    assert good["test accuracy"] == "91.00 %" and good["gap"] == "4.00 points" and good["seeds"] == "3"
+    assert good["95 % interval"] == f"{91 - 4.302653 / math.sqrt(3):.2f} to {91 + 4.302653 / math.sqrt(3):.2f}"
+    assert good["steps to a loss of 0.4"] == "200" and bad["steps to a loss of 0.4"] == "never"
+    assert "steps to a loss of 0.4" not in compared(runs)
+    single = compared({"one": [run(0.9)]})
+    assert single.loc["one", "95 % interval"] == "–" and "gap" not in single
+
+
+def test_the_steps_are_the_median_seeds():
+    halves = [run(0.9, seed=i, losses=losses) for i, losses in enumerate(([2.0, 0.3], [2.0, 2.0], [0.3, 0.3]))]
+    assert compared({"arm": halves}, loss=0.4).loc["arm", "steps to a loss of 0.4"] == "200"
+    assert compared({"arm": halves[:2]}, loss=0.4).loc["arm", "steps to a loss of 0.4"] == "200"
+    assert compared({"arm": halves[1:2]}, loss=0.4).loc["arm", "steps to a loss of 0.4"] == "never"
+
+
+# --- two arms ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_difference_is_welchs():
+    one, other = (0.912, 0.915, 0.917), (0.905, 0.899, 0.902, 0.910)
+    found = difference(runs_of(one=one, other=other), "one", "other")
+    expected = stats.ttest_ind([100 * a for a in one], [100 * a for a in other], equal_var=False).confidence_interval()
+    assert (found.low, found.high) == pytest.approx(tuple(expected)) and found.seeds == (3, 4)
+    assert found.points == pytest.approx(100 * (np.mean(one) - np.mean(other)))
+    pooled = (2 * np.var(one, ddof=1) + 3 * np.var(other, ddof=1)) / 5
+    assert found.deviation == pytest.approx(100 * pooled**0.5)
+    back = difference(runs_of(one=one, other=other), "other", "one")
+    assert (back.points, back.low, back.high) == pytest.approx((-found.points, -found.high, -found.low))
+
+
+def test_a_difference_in_words_names_who_is_ahead_or_says_that_it_cannot():
+    clear = difference(runs_of(deep=(0.91, 0.912, 0.914), flat=(0.88, 0.882, 0.884)), "deep", "flat")
+    assert clear.is_settled and str(clear).endswith("3 seeds each). deep is ahead.")
+    assert str(clear).startswith("deep against flat: +3.00 points (95 % interval +2.")
+    turned = difference(runs_of(deep=(0.91, 0.912, 0.914), flat=(0.88, 0.882, 0.884)), "flat", "deep")
+    assert "-3.00 points" in str(turned) and str(turned).endswith("deep is ahead.")
+    even = difference(runs_of(a=(0.90, 0.91, 0.92), b=(0.901, 0.911, 0.921)), "a", "b")
+    assert not even.is_settled and "don't tell the two apart" in str(even) and "ahead" not in str(even)
+    assert f"about {seeds_needed(0.1, 1.0):,} seeds each" in str(even)
+    single = difference(runs_of(a=(0.90,), b=(0.80,)), "a", "b")
+    assert not single.is_settled and "1 seed each. One seed settles nothing" in str(single) and "nan" not in str(single)
+
+
+def test_equal_seeds_have_an_interval_of_no_width_and_settle_only_what_differs():
+    runs = runs_of(a=(0.9, 0.9), b=(0.1, 0.1), c=(0.9, 0.9))
+    apart, same = difference(runs, "a", "b"), difference(runs, "a", "c")
+    assert apart.is_settled and (apart.low, apart.high) == pytest.approx((80, 80))
+    assert not same.is_settled and "more than 10,000 seeds" in str(same)
+
+
+def test_the_number_of_seeds_gives_the_power_that_is_asked_for():
+    """Against simulated experiments, and against the textbook's 17 an arm for an effect of one deviation."""
+    assert seeds_needed(1.0, 1.0) == 17 and seeds_needed(0.5, 1.0) == 64
+    r = np.random.default_rng(0)
+    for gap, deviation in ((0.5, 0.4), (1.0, 0.5)):
+        n = seeds_needed(gap, deviation)
+        seen = {m: stats.ttest_ind(r.normal(0, deviation, (m, 4000)), r.normal(gap, deviation, (m, 4000))).pvalue < 0.05
+                for m in (n - 1, n)}  # fmt: skip
+        assert seen[n].mean() > 0.78 and seen[n - 1].mean() < 0.82
+
+
+def test_what_no_number_of_seeds_shows_is_said():
+    assert seeds_needed(0, 0.3) == seeds_needed(1e-6, 1) == comparing.MOST_SEEDS + 1
+    assert seeds_needed(0.1, 0) == 2
+    for wrong in (-1, "1", None, math.nan):
+        with pytest.raises(ValueError, match="gap must be a number of at least 0"):
+            seeds_needed(wrong, 1)
+
+
+def test_what_cannot_be_compared_is_refused():
+    runs = runs_of(a=(0.9, 0.9), b=(0.8, 0.8))
+    with pytest.raises(ValueError, match=r"there is no arm 'c' here: take two of 'a', 'b'"):
+        difference(runs, "a", "c")
+    with pytest.raises(ValueError, match="runs must be a dict of arms"):
+        compared([])
+    with pytest.raises(ValueError, match="a: there must be at least one run, got none"):
+        compared({"a": []})
+    for field, other in (("evaluate_on", "validation"), ("is_sample", True)):
+        mixed = runs | {"b": [run(0.8) | {field: other}]}
+        for refuse in (lambda m: difference(m, "a", "b"), compared, plots.arms):
+            with pytest.raises(ValueError, match=f"on the same images alone: b differs .* in {field}"):
+                refuse(mixed)

@@ -1,0 +1,248 @@
+"""Is one arm of an experiment better than another, and can so many seeds tell? Means, intervals, and what they allow.
+
+An interval here is over the seeds: other first weights, another order of the images. It says where the mean of very
+many seeds would lie. How much the choice of the *test images* moves an accuracy is another matter: √(p(1 − p)/N), and
+the same images for all arms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+import pandas as pd
+from scipy import stats
+
+from utils.checks import is_number, of_kind, shown
+from utils.experiments import Arm, Experiment, reference_file
+from utils.results import Record, ResultsFile
+
+LEVEL = 0.95  # of every interval
+POWER = 0.8  # with which a gap is to be seen, where seeds are counted
+MOST_SEEDS = 10_000
+SMOOTHED = 60  # steps: over so many a loss is averaged before it is held against a threshold
+
+Runs = Mapping[str, Sequence[Record]]  # the runs of each arm, a record a seed
+
+
+# --- whose runs -----------------------------------------------------------------------------------------------------
+
+
+def by_arm(experiment: Experiment, records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The runs among `records`, under their arm's label, in the experiment's order; an arm without runs is left out.
+
+    Raises ValueError if two arms have the same label.
+    """
+    of_kind("experiment", experiment, Experiment, "KERNELS")
+    labels = [arm.label for arm in experiment.arms]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ValueError(
+            f"each arm needs a label of its own, got {twice[0]!r} twice: give them names, Arm(…, name='…')"
+        )
+    runs = {
+        arm.label: sorted((r for r in records if r["kind"] == "run" and _is_of(r, arm)), key=lambda r: r["seed"])
+        for arm in experiment.arms
+    }
+    return {label: own for label, own in runs.items() if own}
+
+
+def _is_of(run: Record, arm: Arm) -> bool:
+    recipe = asdict(arm.recipe)
+    if recipe["dtype"] == "auto":
+        recipe["dtype"] = run["recipe"]["dtype"]
+    return run["digest"] == arm.architecture.digest and run["recipe"] == recipe
+
+
+def reference_runs(experiment: Experiment) -> dict[str, list[Record]]:
+    """The committed runs of an experiment, by arm, as the first machine that has measured it has them.
+
+    Raises ValueError if none has.
+    """
+    file = reference_file(experiment)
+    if file is None:
+        raise ValueError(
+            f"{experiment.name} has no committed results: measure them with `make experiments NAME={experiment.name}`, "
+            f"and keep them with ARGS=--promote"
+        )
+    return by_arm(experiment, ResultsFile(file).read())
+
+
+# --- one arm --------------------------------------------------------------------------------------------------------
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where the mean of many such values lies, with a confidence of 95 % (Student's t); −∞ to ∞ for a single one."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    mean, deviation = _mean(values), _deviation(values)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    return mean - reach, mean + reach
+
+
+def steps_to(run: Record, loss: float) -> int | None:
+    """After how many steps the training loss, averaged over 60 steps, is first at `loss` or below; None: never.
+
+    To within the `steps_per_loss` steps that the record keeps one loss of.
+    """
+    if not is_number(loss) or loss <= 0:
+        raise ValueError(f"loss must be a number above 0, got {loss!r}")
+    every, losses = run["steps_per_loss"], run["losses"]
+    window = max(1, SMOOTHED // every)
+    for end in range(window, len(losses) + 1):
+        if math.fsum(losses[end - window : end]) <= loss * window:
+            return min(end * every, run["steps_per_epoch"] * run["recipe"]["epochs"])
+    return None
+
+
+def compared(runs: Runs, *, loss: float | None = None) -> pd.DataFrame:
+    """A table for people, one row an arm: accuracy with its interval over the seeds, on the training images too, and
+    (with `loss`) after how many steps the training loss was there."""
+    rows = {name: _in_words(own, loss) for name, own in checked(runs).items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _in_words(own: Sequence[Record], loss: float | None) -> dict[str, str]:
+    accuracies = accuracies_of(own)
+    row = {
+        "parameters": f"{own[0]['parameters']:,}",
+        "epochs": str(own[0]["recipe"]["epochs"]),
+        "seeds": str(len(own)),
+        f"{own[0]['evaluate_on']} accuracy": f"{_mean(accuracies):.2f} %",
+        "95 % interval": "–" if len(own) < 2 else "{:.2f} to {:.2f}".format(*interval(accuracies)),
+    }
+    if all("training_accuracy" in run for run in own):
+        on_training = _mean([100 * run["training_accuracy"] for run in own])
+        row |= {"training accuracy": f"{on_training:.2f} %", "gap": f"{on_training - _mean(accuracies):.2f} points"}
+    if loss is not None:
+        steps = sorted(math.inf if (s := steps_to(run, loss)) is None else s for run in own)
+        middle = steps[(len(steps) - 1) // 2]
+        row[f"steps to a loss of {loss:g}"] = "never" if middle == math.inf else f"{middle:,}"
+    return row
+
+
+# --- two arms -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the accuracy of `one` lies above that of `other`, in points, with its interval over the seeds."""
+
+    one: str
+    other: str
+    points: float
+    low: float
+    high: float
+    seeds: tuple[int, int]
+    deviation: float  # of a single seed, in points: pooled over both arms
+
+    @property
+    def is_settled(self) -> bool:
+        """Does the interval leave out 0?"""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def seeds_needed(self) -> int:
+        """How many seeds each arm needs to tell a gap of this size."""
+        return seeds_needed(abs(self.points), self.deviation)
+
+    def __str__(self) -> str:
+        n, m = self.seeds
+        seeds = f"{n} seed{'s' * (n > 1)} each" if n == m else f"{n} and {m} seeds"
+        if min(n, m) < 2:
+            return (
+                f"{self.one} against {self.other}: {self.points:+.2f} points, {seeds}. One seed settles nothing: there "
+                f"is no spread to hold it against."
+            )
+        words = (
+            f"{self.one} against {self.other}: {self.points:+.2f} points "
+            f"(95 % interval {self.low:+.2f} to {self.high:+.2f}, {seeds}). "
+        )
+        if self.is_settled:
+            return words + f"{self.one if self.points > 0 else self.other} is ahead."
+        needed = self.seeds_needed
+        many = f"more than {MOST_SEEDS:,}" if needed > MOST_SEEDS else f"about {needed:,}"
+        return words + f"These seeds don't tell the two apart; a gap of that size would take {many} seeds each."
+
+
+def difference(runs: Runs, one: str, other: str) -> Difference:
+    """The accuracy of arm `one` minus that of arm `other`, with Welch's 95 % interval (unequal spreads are allowed).
+
+    Raises ValueError if there is no such arm, or they were not judged by the same images.
+    """
+    runs = checked(runs)
+    for name in (one, other):
+        if name not in runs:
+            raise ValueError(f"there is no arm {name!r} here: take two of {', '.join(map(repr, runs))}")
+    first, second = accuracies_of(runs[one]), accuracies_of(runs[other])
+    gap, (n, m) = _mean(first) - _mean(second), (len(first), len(second))
+    low, high, deviation = -math.inf, math.inf, math.nan
+    if min(n, m) >= 2:
+        deviation = math.sqrt(((n - 1) * _deviation(first) ** 2 + (m - 1) * _deviation(second) ** 2) / (n + m - 2))
+        low = high = gap
+        if deviation > 0:
+            low, high = map(float, stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL))
+    return Difference(one, other, gap, low, high, (n, m), deviation)
+
+
+def seeds_needed(gap: float, deviation: float) -> int:
+    """How many seeds each of two arms needs, so that a true gap is seen in 80 % of all such experiments.
+
+    gap: between the means; deviation: of one seed, in the same unit. By the t-test at 5 %, both arms alike; 10,001
+    stands for all that is more than 10,000.
+    """
+    for name, value in (("gap", gap), ("deviation", deviation)):
+        if not is_number(value) or value < 0:
+            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
+    if deviation == 0 or gap == 0:
+        return 2 if gap else MOST_SEEDS + 1
+    low, high = 1, 2  # too few, and enough
+    while high <= MOST_SEEDS and _power(gap / deviation, high) < POWER:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _power(gap / deviation, middle) < POWER else (low, middle)
+    return min(high, MOST_SEEDS + 1)
+
+
+def _power(effect: float, seeds: int) -> float:
+    """Of a two-sided t-test with so many seeds an arm; effect: the gap in deviations."""
+    freedom, shift = 2 * seeds - 2, effect * math.sqrt(seeds / 2)
+    threshold = stats.t.ppf((1 + LEVEL) / 2, freedom)
+    return float(stats.nct.sf(threshold, freedom, shift) + stats.nct.cdf(-threshold, freedom, shift))
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def accuracies_of(own: Sequence[Record]) -> list[float]:
+    """Of each run of an arm, in percent."""
+    return [100 * run["accuracy"] for run in own]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    mean = _mean(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0
+
+
+def checked(runs: Runs) -> Runs:
+    """ValueError unless each arm has runs, and all were judged by the same images."""
+    if not isinstance(runs, Mapping) or not runs:
+        raise ValueError(f"runs must be a dict of arms and their records, as by_arm gives it, got {shown(runs)}")
+    for name, own in runs.items():
+        if not own:
+            raise ValueError(f"{name}: there must be at least one run, got none: has its training failed?")
+    everything = [(name, run) for name, own in runs.items() for run in own]
+    for (_, run), (name, following) in pairwise(everything):
+        for what in ("evaluate_on", "is_sample"):
+            if run[what] != following[what]:
+                raise ValueError(
+                    f"accuracies can be compared on the same images alone: {name} differs from the arms before it in "
+                    f"{what}, {following[what]!r} and {run[what]!r}"
+                )
+    return runs

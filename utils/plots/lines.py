@@ -1,0 +1,83 @@
+"""Lines through points that belong together: error against depth, images/s against batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+from utils.plots.curves import MARKERS, name_ends
+from utils.plots.style import COLOURS, CYCLE, LessonFigure, headline, style
+from utils.plots.tradeoff import log_ticks
+
+Row = Sequence[float]  # (x, y), or (x, y, low, high)
+
+
+@style()
+def lines(
+    series: Mapping[str, Sequence[Row]],
+    *,
+    x: str,
+    y: str,
+    title: str,
+    note: str = "",
+    labels: Mapping[float, str] | None = None,
+    log: str = "",
+) -> LessonFigure:
+    """A line with markers for each of up to seven series of (x, y) or (x, y, low, high), named at its right end.
+
+    x, y: what the axes measure, with units. labels: what stands under the axis at some x, instead of numbers. log: "x",
+    "y" or "xy" for logarithmic axes. An upright line reaches from low to high.
+    """
+    if not isinstance(series, Mapping) or not 1 <= len(series) <= len(CYCLE):
+        raise ValueError(f"series must be a dict of 1 to {len(CYCLE)} names and lists of (x, y), got {len(series)}")
+    if log not in ("", "x", "y", "xy"):
+        raise ValueError(f"log must be '', 'x', 'y' or 'xy', got {log!r}")
+    rows = {name: _checked(name, values, log) for name, values in series.items()}
+    figure = LessonFigure(height=4.8)
+    axes = figure.add_subplot()
+    looks = {name: (CYCLE[i], MARKERS[i]) for i, name in enumerate(rows)}
+    for name, values in rows.items():
+        colour, marker = looks[name]
+        axes.plot(values[:, 0], values[:, 1], color=colour, marker=marker, markersize=8, gid=f"line: {name}")
+        if values.shape[1] == 4:
+            axes.vlines(values[:, 0], values[:, 2], values[:, 3], color=colour, linewidth=1.3)
+    everything = np.concatenate([values[:, :2] for values in rows.values()])
+    for axis, column, scale in ((axes.xaxis, 0, "x"), (axes.yaxis, 1, "y")):
+        if scale in log:
+            axes.set(**{f"{scale}scale": "log"})
+            low, high = everything[:, column].min() / 1.15, everything[:, column].max() * 1.15
+            axes.set(**{f"{scale}lim": (low, high)})
+            axis.set_major_locator(FixedLocator(log_ticks(low, high)))
+            axis.set_minor_locator(NullLocator())
+            axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    if labels:
+        axes.set_xticks(list(labels), list(labels.values()))
+    axes.set(xlabel=x, ylabel=y)
+    if len(rows) > 1:
+        name_ends(axes, {name: (values[-1, 0], values[-1, 1]) for name, values in rows.items()}, looks)
+    headline(axes, title, note or None)
+    axes.title.set_color(COLOURS["ink"])
+
+    figure.title = title
+    figure.alt = f"{title}: {y} against {x}. " + " ".join(
+        f"{name}: " + ", ".join(f"{row[1]:,.4g} at {row[0]:,.4g}" for row in values) + "."
+        for name, values in rows.items()
+    )
+    return figure
+
+
+def _checked(name: str, values: Sequence[Row], log: str) -> np.ndarray:
+    table = np.array([tuple(row) for row in values], float) if len({len(row) for row in values}) == 1 else np.empty(0)
+    if table.ndim != 2 or table.shape[1] not in (2, 4):
+        raise ValueError(f"{name}: its points must all be (x, y), or all (x, y, low, high), got {list(values)[:2]!r} …")
+    if not np.isfinite(table).all():
+        raise ValueError(f"{name}: its points must be finite numbers")
+    for scale, column in (("x", 0), ("y", 1)):
+        if scale in log and table[:, column].min() <= 0:
+            raise ValueError(
+                f"{name}: on a logarithmic {scale} axis numbers must be above 0, got {table[:, column].min():g}"
+            )
+    return table[table[:, 0].argsort(kind="stable")]

@@ -1,0 +1,350 @@
+"""How fast each layer runs, beside how much it computes: times of layers, and the roofline that they stand under.
+
+A device computes at most so many FLOPs a second, and moves at most so many bytes. A layer that does few FLOPs with each
+byte waits for memory, however fast the arithmetic is: Williams, Waterman and Patterson, *Roofline: an insightful visual
+performance model for multicore architectures* (Communications of the ACM 52(4), 2009). Here both are measured.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from utils.checks import is_number, of_kind, whole
+from utils.device import device_name, dtype_name, resolve_dtype, versions
+from utils.faults import layers_named, memory_named
+from utils.profiling import profile
+from utils.throughput import time_repeats
+
+SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices that are multiplied
+LONGEST = 0.08  # seconds: where one product would take longer, larger ones aren't tried
+COPIED = 2**27  # bytes: more than caches hold, and twice that fits where little memory is
+NOTE = (
+    "Each layer alone, on what it is given in the network. MACs are of the whole batch; pooling, normalisation and "
+    "activations count 0. MB: at least moved, input and weights read, output written."
+)
+
+
+# --- the roof -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """The most that a device was measured to do: FLOPs a second, and bytes a second read from and written to memory."""
+
+    flops_per_s: float
+    bytes_per_s: float
+    dtype: str
+    device: str
+    threads: int
+
+    @property
+    def ridge(self) -> float:
+        """FLOPs per byte where both ceilings meet: who does fewer waits for memory, who does more for arithmetic."""
+        return self.flops_per_s / self.bytes_per_s
+
+    def attainable(self, intensity: float) -> float:
+        """FLOPs a second under the roof, for `intensity` FLOPs per byte moved."""
+        return min(self.flops_per_s, intensity * self.bytes_per_s)
+
+
+def ceilings(device: torch.device | str = "cpu", dtype: str = "auto") -> Ceilings:
+    """The device's ceilings, measured. It takes a second or two on two cores, and a quarter of a GB.
+
+    FLOPs: the best of several timings of matrix products, ever larger ones until one takes long. Each product is done a
+    second time as a 1×1 convolution: torch multiplies those by another library, and on a GPU in float32 by other rules
+    (it may round to TF32). Bytes: the best of several timings of a copy too large for caches. dtype: as in
+    `layer_times`.
+
+    Raises ValueError for an unknown dtype, OutOfMemory where the device has no room.
+    """
+    device = torch.device(device)
+    compute_in = resolve_dtype(dtype, device)
+    with torch.inference_mode(), memory_named("while the device's ceilings were measured", "Free some and try again"):
+        return Ceilings(
+            flops_per_s=_most_flops(device, compute_in),
+            bytes_per_s=_most_bytes(device, compute_in),
+            dtype=dtype_name(dtype, device),
+            device=device_name(device),
+            threads=torch.get_num_threads(),
+        )
+
+
+def _most_flops(device: torch.device, dtype: torch.dtype) -> float:
+    best = 0.0
+    for side in SIDES:
+        flops = 2 * side**3
+        if best and flops / best > LONGEST:
+            break
+        best = max([best, *(flops / _least(product, device) for product in _products(side, device, dtype))])
+    return best
+
+
+def _products(side: int, device: torch.device, dtype: torch.dtype) -> list[Callable[[], Tensor]]:
+    """A product of two square matrices, as such and as a 1×1 convolution: the same FLOPs."""
+    random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
+    a, b = (torch.randn(side, side, generator=random, device=device).to(dtype) for _ in range(2))
+    pixels = a.view(1, side // 32, 32, side).permute(0, 3, 1, 2)  # (1, side, side/32, 32), channels last
+    kernels = b.view(side, side, 1, 1)
+    return [partial(torch.mm, a, b), partial(F.conv2d, pixels, kernels)]
+
+
+def _most_bytes(device: torch.device, dtype: torch.dtype) -> float:
+    source = torch.ones(COPIED // dtype.itemsize, dtype=dtype, device=device)
+    target = torch.empty_like(source)
+    return (source.nbytes + target.nbytes) / _least(partial(target.copy_, source), device)
+
+
+def _least(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a call at its best: what slows it down now and then is not the device's."""
+    return min(time_repeats(call, device, repeats=3, seconds=0.02))
+
+
+# --- the layers -----------------------------------------------------------------------------------------------------
+
+
+class _Time(NamedTuple):
+    """What is measured of a layer as it runs."""
+
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerTimes:
+    """How long each layer of a network takes for a batch, in evaluation mode, and what it computes and moves.
+
+    `layers` has a row for each layer without others inside, in the order in which they run; two for one that runs
+    twice. What a module around layers computes itself, as the sum in a residual block, has no row.
+
+    name         as in the network's state dict: `features.0`
+    kind         conv, pool, dense, norm, activation, dropout, flatten, other
+    layer        `3×3, 64 → 64`: as in the table of `profile`
+    macs         multiply-accumulates for the whole batch, as torch counts them: only convolutions and dense layers have
+                 them
+    bytes        that have to be moved at least: input and weights read once, output written once, each in the dtype
+                 that the layer computes in. 0 for what does nothing in evaluation mode, or gives a view
+    seconds      of one call: the median
+    share        of the sum of all rows' seconds
+    intensity    FLOPs per byte: 2 · macs / bytes; NaN where nothing is moved
+    flops_per_s  2 · macs / seconds
+
+    `whole_seconds` is the whole network's time for the batch: the median. The sum of the parts, `parts_seconds`, is
+    another number. Alone, a layer finds its weights in the cache, and maybe its input too, since it had them a moment
+    ago; in the network others have been there meanwhile. So the parts may be faster than the whole. They may be slower
+    as well: on a GPU, layers that take microseconds are told one after another what to do, and a row holds what the
+    telling takes. And the whole has what modules around layers do themselves.
+    """
+
+    layers: pd.DataFrame
+    whole_seconds: float
+    batch_size: int
+    input_shape: tuple[int, int, int]
+    dtype: str
+    device: str
+    threads: int
+    versions: dict[str, str]
+
+    @property
+    def parts_seconds(self) -> float:
+        """The sum of the layers' seconds."""
+        return float(self.layers.seconds.sum())
+
+    def in_words(self) -> pd.DataFrame:
+        """The table for people: numbers as text; below them the sum of the parts, and the whole network."""
+
+        def costs(macs: int, moved: int, seconds: float) -> dict[str, str]:
+            rate = f"{2 * macs / seconds / 1e9:,.1f}" if macs and seconds else "–"
+            return {"MACs": f"{macs:,}", "MB": f"{moved / 1e6:,.2f}", "ms": f"{1e3 * seconds:,.3f}", "GFLOP/s": rate}
+
+        rows = [
+            {"name": row.name, "kind": row.kind, "layer": row.layer}
+            | costs(row.macs, row.bytes, row.seconds)
+            | {"share": f"{row.share:.1%}", "FLOPs/byte": f"{row.intensity:.1f}" if row.macs else "–"}
+            for row in self.layers.itertuples(index=False)
+        ]
+        macs, moved = int(self.layers.macs.sum()), int(self.layers.bytes.sum())
+        rows.append({"name": "sum of the parts"} | costs(macs, moved, self.parts_seconds))
+        rows.append({"name": "whole network", "ms": f"{1e3 * self.whole_seconds:,.3f}"})
+        return pd.DataFrame(rows).fillna("").set_index("name")
+
+    @property
+    def _stamp(self) -> str:
+        return f"A batch of {self.batch_size}, {self.dtype}, {self.device}. {NOTE}"
+
+    def __repr__(self) -> str:
+        return f"{self.in_words().to_string()}\n{self._stamp}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.in_words().to_html()}\n<p>{self._stamp}</p>"
+
+
+def layer_times(
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    *,
+    batch_size: int = 1,
+    dtype: str = "auto",
+    device: torch.device | str = "cpu",
+    repeats: int = 5,
+    seconds: float = 0.01,
+) -> LayerTimes:
+    """How long each layer of `model` takes for a batch of random images, and the whole network, in evaluation mode.
+
+    input_shape is one image's (channels, height, width): what `build` wrote into the network, unless you give another.
+    The batch goes through the network once, and each layer is stopped at: it runs alone on a copy of what it is given
+    (an in-place ReLU may then write where it likes), `repeats` times for at least `seconds`. So no more memory is
+    needed than for a pass and one more input. Layers, MACs and kinds are those of `profile`.
+
+    Under autocast (bfloat16, float16) weights lie in float32, and a pass casts each of them once. A layer that runs
+    alone does so once a call, no more and no less. So its seconds hold just what it adds to a pass, its casting
+    included; a dense layer with many weights and few images lies lower under the roof for it. Its bytes don't count it.
+
+    The model is moved to the device and left there, channels_last, its mode put back, as `inference_throughput` does.
+
+    Raises ValueError for an argument that makes no sense and for images that a layer can't take, with its name;
+    OutOfMemory if the batch doesn't fit.
+    """
+    of_kind("model", model, nn.Module, "build(LENET)")
+    whole("batch_size", batch_size, least=1)
+    whole("repeats", repeats, least=1)
+    if not is_number(seconds) or seconds < 0:
+        raise ValueError(f"seconds must be a number of at least 0, got {seconds!r}")
+    device = torch.device(device)
+    compute_in = resolve_dtype(dtype, device)
+    costs = profile(model, input_shape)
+    shape = costs.input_shape
+
+    def median(call: Callable[[], object]) -> float:
+        return statistics.median(time_repeats(call, device, repeats=repeats, seconds=seconds))
+
+    was_training = model.training
+    with memory_named(
+        f"while layers were timed, with a batch of {batch_size} images of {shape}", "Take a smaller batch_size"
+    ):
+        random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
+        images = torch.randn(batch_size, *shape, generator=random, device=device)
+        images = images.to(memory_format=torch.channels_last)  # (N, C, H, W)
+        # Not in inference mode: what is moved in it can't be trained afterwards.
+        model.to(device).to(memory_format=torch.channels_last).eval()
+        is_cast = compute_in != torch.float32
+        # No cache, whatever torch does in inference mode: with weights that a call before has cast, one is too fast.
+        cast = torch.autocast(device.type, dtype=compute_in, enabled=is_cast, cache_enabled=False)
+        try:
+            with torch.inference_mode(), layers_named(model), cast:
+                whole_seconds = median(partial(model, images))
+                with _stopped_at(model, partial(_time, median=median, compute_in=compute_in)) as found:
+                    model(images)
+        finally:
+            model.train(was_training)
+    return LayerTimes(
+        layers=_table(costs.layers, found, batch_size),
+        whole_seconds=whole_seconds,
+        batch_size=batch_size,
+        input_shape=shape,
+        dtype=dtype_name(dtype, device),
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+    )
+
+
+@contextmanager
+def _stopped_at(
+    model: nn.Module, measure: Callable[[nn.Module, tuple, dict[str, Any]], _Time]
+) -> Iterator[list[tuple[str, _Time]]]:
+    """While `model` runs, `measure` each layer when it is called, before it runs: name and measured, in that order."""
+    found: list[tuple[str, _Time]] = []
+    hooks = []
+    for name, module in model.named_modules():
+        if next(module.children(), None) is None:
+            shown = name or type(module).__name__  # as profile has it: the network itself has no name
+
+            def stop(layer: nn.Module, args: tuple, kwargs: dict[str, Any], name: str = shown) -> None:
+                found.append((name, measure(layer, args, kwargs)))
+
+            hooks.append(module.register_forward_pre_hook(stop, with_kwargs=True))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _time(
+    layer: nn.Module,
+    args: tuple,
+    kwargs: dict[str, Any],
+    *,
+    median: Callable[[Callable[[], object]], float],
+    compute_in: torch.dtype,
+) -> _Time:
+    """The layer alone, on a copy of what it is given. Its `forward`: called whole, it would be stopped at again."""
+    # Out of inference mode, tensors know how often they have been written to.
+    with torch.inference_mode(False), torch.no_grad():
+        args = tuple(_copy(value) for value in args)
+        kwargs = {name: _copy(value) for name, value in kwargs.items()}
+        inputs = _tensors((*args, *kwargs.values()))
+        before = [x._version for x in inputs]
+        outputs = _tensors(layer.forward(*args, **kwargs))
+    written_to = [x._version for x in inputs] != before
+    moved = 0
+    if written_to or not _is_view(inputs, outputs):
+        cast_to = compute_in if isinstance(layer, CAST) else None
+        kept = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
+        weights = [tensor for tensor in kept if tensor.is_floating_point()]  # batch norm's count of batches isn't read
+        moved = sum(_nbytes(tensor, cast_to) for tensor in (*inputs, *weights, *outputs))
+    return _Time(moved, median(partial(layer.forward, *args, **kwargs)))
+
+
+# What autocast gives its inputs and weights in another dtype; other layers take numbers as they come.
+CAST = (nn.modules.conv._ConvNd, nn.Linear)
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value  # in the order in memory that it has
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """What is a tensor among `values`, which may be one itself."""
+    return [x for x in (values if isinstance(values, (tuple, list)) else (values,)) if isinstance(x, Tensor)]
+
+
+def _is_view(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
+    """Does the output lie where the input does? Flatten gives such a view, and dropout in evaluation mode."""
+    own = {x.untyped_storage().data_ptr() for x in inputs}
+    return all(y.untyped_storage().data_ptr() in own for y in outputs)
+
+
+def _nbytes(tensor: Tensor, cast_to: torch.dtype | None) -> int:
+    """Bytes of a tensor's numbers, in the dtype that they are computed with."""
+    is_cast = cast_to is not None and tensor.is_floating_point()
+    return tensor.numel() * (cast_to if is_cast else tensor.dtype).itemsize
+
+
+def _table(costs: pd.DataFrame, found: Sequence[tuple[str, _Time]], batch_size: int) -> pd.DataFrame:
+    """A row for each layer that ran: what `profile` says of it, for the batch, and what was measured."""
+    names = {name for name, _ in found}
+    ran = costs[costs.name.isin(names)].reset_index(drop=True)
+    if ran.name.tolist() != [name for name, _ in found]:
+        raise ValueError(
+            "the network must run the same layers for a batch as for one image, in the same order; it ran others:\n"
+            f"  found: {', '.join(name for name, _ in found)}\n"
+            f"  to do: leave out of its forward what depends on the batch or on the numbers in it"
+        )
+    table = ran[["name", "kind", "layer", "macs"]].copy()
+    table["macs"] *= batch_size
+    table[["bytes", "seconds"]] = pd.DataFrame([time for _, time in found], columns=_Time._fields)
+    table["share"] = table.seconds / table.seconds.sum()
+    table["intensity"] = 2 * table.macs / table.bytes
+    table["flops_per_s"] = 2 * table.macs / table.seconds
+    return table
