@@ -10,11 +10,13 @@ import pytest
 from scipy import stats
 
 from utils import comparing, plots
-from utils.architectures import LENET, vgg_like
+from utils.architectures import LENET, VGG, vgg_like
 from utils.catalog import EXPERIMENTS, KERNELS, LENET_STEP_BY_STEP
 from utils.comparing import by_arm, compared, difference, interval, reference_runs, seeds_needed, steps_to
-from utils.experiments import Arm, Experiment, sweep
-from utils.training import Recipe
+from utils.experiments import Arm, Experiment, fit_arms, sweep
+from utils.models import build
+from utils.profiling import profile
+from utils.training import Recipe, evaluate
 
 TWO = Experiment(
     "two", "Which?",
@@ -215,3 +217,40 @@ def test_what_cannot_be_compared_is_refused():
         for refuse in (lambda m: difference(m, "a", "b"), compared, plots.arms):
             with pytest.raises(ValueError, match=f"on the same images alone: b differs .* in {field}"):
                 refuse(mixed)
+
+
+# --- networks and histories, side by side -----------------------------------------------------------------------------
+
+
+def test_networks_stand_side_by_side_with_what_they_cost():
+    found = comparing.side_by_side({"LeNet": LENET, "A": VGG["A"]}, batch_size=32)
+    assert found["LeNet"].to_dict() == {
+        "image": "1 × 28 × 28", "weight layers": "5", "convolutions": "2", "dense layers": "3", "classes": "10",
+        "parameters": "61,706", "MACs": "416,520",
+        "activations": found.loc["activations", "LeNet"], "training step, batch 32": "0.00 GB",
+    }  # fmt: skip
+    assert found.loc["parameters", "A"] == "132,863,336" and found.loc["MACs", "A"] == "7,609,090,048"
+    costs = profile(build(VGG["A"], device="meta"))
+    assert found.loc["activations", "A"] == f"{costs.layers.activation_bytes.sum() / 1e6:.2f} MB"
+    assert found.loc["training step, batch 32", "A"] == f"{costs.training_memory(32).total / 1e9:.2f} GB"
+    assert "training step, batch 32" not in comparing.side_by_side({"LeNet": LENET}).index
+
+
+def test_what_was_seen_in_training_is_a_table(tiny):
+    arms = [Arm(vgg_like((1,), (2,)), Recipe(epochs=1, lr=0.1, batch_size=20), name) for name in ("one", "two")]
+    nets, histories = fit_arms(arms, tiny.train, validation=tiny.validation, epochs=2, progress=False)
+    found = comparing.measured(histories)
+    assert list(found.index) == list(nets) == ["one", "two"] and found.loc["one", "epochs"] == "2"
+    assert found.loc["one", "validation accuracy"] == f"{histories['one'].epochs[-1]['validation_accuracy']:.1%}"
+    assert histories["one"].losses == histories["two"].losses, "the same seed, the same training"
+    _, without = fit_arms(arms[:1], tiny.train, progress=False)
+    assert comparing.measured(without).loc["one", "validation accuracy"] == "–"
+
+
+def test_arms_that_are_fitted_begin_and_end_as_in_a_sweep(tiny, tmp_path):
+    arm = Arm(vgg_like((1,), (2,)), Recipe(epochs=2, lr=0.1, batch_size=20))
+    mine = Experiment("mine", "?", (arm,), seeds=(3,), evaluate_on="validation")
+    records = sweep(mine, tiny, folder=tmp_path, workers=1, progress=False, report=lambda line: None)
+    nets, _ = fit_arms([arm], tiny.train, seed=3, progress=False)
+    (run,) = [record for record in records if record["kind"] == "run"]
+    assert run["loss"] == pytest.approx(evaluate(nets[arm.label], tiny.validation, dtype="auto").loss, rel=1e-6)

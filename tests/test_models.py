@@ -797,3 +797,16 @@ def test_dropout_drops_its_share():
         net = build(vgg_like((1,), (4,), head=Head((2000,), dropout=dropout), activation="sigmoid")).train()
         hidden = net.classifier[:-1](net.flatten(net.features(images(5, 1, 28, 28))))
         assert abs((hidden == 0).double().mean() - dropout) < 0.03  # 10,000 of them, ± six standard deviations
+
+
+@pytest.mark.parametrize("name", ["A", "C", "E"])
+def test_convolutions_are_found_block_by_block(name):
+    found = models.convs_by_block(build(VGG[name], device="meta"))
+    assert [[(conv.out_channels, conv.kernel_size[0]) for conv in block] for block in found] == [
+        [(conv.out_channels, conv.kernel_size) for conv in block.convs] for block in VGG[name].blocks
+    ]
+
+
+def test_a_last_block_without_pooling_is_a_block_too():
+    found = models.convs_by_block(build(ALEXNET_SMALL, device="meta"))
+    assert [len(block) for block in found] == [len(block.convs) for block in ALEXNET_SMALL.blocks] == [1, 1, 3]

@@ -36,6 +36,7 @@ _MODULES = (
     "plots",
     "profiling",
     "progress",
+    "published",
     "receptive",
     "results",
     "roofline",

@@ -77,10 +77,10 @@ ALEXNET_DROPOUT = Experiment(
     name="alexnet_dropout",
     question="Do dropout and augmentation close the gap between training and test images?",
     arms=(
-        Arm(_unregularised(), Recipe(epochs=15, lr=0.05), "neither"),
-        Arm(ALEXNET_SMALL, Recipe(epochs=15, lr=0.05), "dropout"),
-        Arm(_unregularised(), Recipe(epochs=15, lr=0.05, augment="flip+shift"), "augmentation"),
-        Arm(ALEXNET_SMALL, Recipe(epochs=15, lr=0.05, augment="flip+shift"), "both"),
+        Arm(_unregularised(), Recipe(epochs=10, lr=0.05), "neither"),
+        Arm(ALEXNET_SMALL, Recipe(epochs=10, lr=0.05), "dropout"),
+        Arm(_unregularised(), Recipe(epochs=10, lr=0.05, augment="flip+shift"), "augmentation"),
+        Arm(ALEXNET_SMALL, Recipe(epochs=10, lr=0.05, augment="flip+shift"), "both"),
     ),
     seeds=THREE_SEEDS,
 )
@@ -102,9 +102,9 @@ ALEXNET_EXTRAS = Experiment(
     name="alexnet_extras",
     question="What do overlapping pooling and local response normalisation add, and can five seeds tell?",
     arms=(
-        Arm(ALEXNET_SMALL, Recipe(epochs=5, lr=0.02), "overlapping pooling"),
-        Arm(_with_plain_pooling(ALEXNET_SMALL), Recipe(epochs=5, lr=0.02), "pooling side by side"),
-        Arm(_with_lrn(ALEXNET_SMALL), Recipe(epochs=5, lr=0.02), "overlapping pooling and LRN"),
+        Arm(ALEXNET_SMALL, Recipe(epochs=5, lr=0.05), "overlapping pooling"),
+        Arm(_with_plain_pooling(ALEXNET_SMALL), Recipe(epochs=5, lr=0.05), "pooling side by side"),
+        Arm(_with_lrn(ALEXNET_SMALL), Recipe(epochs=5, lr=0.05), "overlapping pooling and LRN"),
     ),
     seeds=FIVE_SEEDS,
 )
@@ -130,15 +130,15 @@ KERNELS = Experiment(
     name="kernels",
     question="One large kernel, or several 3×3: at an equal receptive field, equal parameters, equal arithmetic?",
     arms=(
-        Arm(_stack(1, 5), Recipe(epochs=6, lr=0.2), "one 5×5"),
-        Arm(_stack(2, 3), Recipe(epochs=6, lr=0.2), "two 3×3"),
-        Arm(_linear_pairs(), Recipe(epochs=6, lr=0.2), "two 3×3, no ReLU between"),
-        Arm(_stack(1, 5, (18, 36)), Recipe(epochs=6, lr=0.2), "one 5×5, weights of two 3×3"),
-        Arm(_stack(1, 5, (21, 42)), Recipe(epochs=6, lr=0.2), "one 5×5, MACs of two 3×3"),
-        Arm(_stack(1, 7), Recipe(epochs=6, lr=0.2), "one 7×7"),
-        Arm(_stack(3, 3), Recipe(epochs=6, lr=0.2), "three 3×3"),
-        Arm(_stack(1, 13), Recipe(epochs=6, lr=0.2), "one 13×13"),
-        Arm(_stack(6, 3), Recipe(epochs=6, lr=0.2), "six 3×3"),
+        Arm(_stack(1, 5), Recipe(epochs=5, lr=0.4), "one 5×5"),
+        Arm(_stack(2, 3), Recipe(epochs=5, lr=0.4), "two 3×3"),
+        Arm(_linear_pairs(), Recipe(epochs=5, lr=0.4), "two 3×3, no ReLU between"),
+        Arm(_stack(1, 5, (18, 36)), Recipe(epochs=5, lr=0.4), "one 5×5, weights of two 3×3"),
+        Arm(_stack(1, 5, (21, 42)), Recipe(epochs=5, lr=0.4), "one 5×5, MACs of two 3×3"),
+        Arm(_stack(1, 7), Recipe(epochs=5, lr=0.4), "one 7×7"),
+        Arm(_stack(3, 3), Recipe(epochs=5, lr=0.4), "three 3×3"),
+        Arm(_stack(1, 13), Recipe(epochs=5, lr=0.8), "one 13×13"),
+        Arm(_stack(6, 3), Recipe(epochs=5, lr=0.4), "six 3×3"),
     ),
     seeds=THREE_SEEDS,
 )
@@ -148,9 +148,9 @@ DEPTH_OR_CHANNELS = Experiment(
     name="depth_or_channels",
     question="At equal arithmetic: more layers, or more channels?",
     arms=(
-        Arm(_stack(3, 3, (16, 32)), Recipe(epochs=6, lr=0.2), "six layers, 16 and 32 channels"),
-        Arm(_stack(2, 3, (22, 42)), Recipe(epochs=6, lr=0.2), "four layers, 22 and 42 channels"),
-        Arm(_stack(1, 3, (47, 94)), Recipe(epochs=6, lr=0.2), "two layers, 47 and 94 channels"),
+        Arm(_stack(3, 3, (16, 32)), Recipe(epochs=5, lr=0.4), "six layers, 16 and 32 channels"),
+        Arm(_stack(2, 3, (22, 42)), Recipe(epochs=5, lr=0.4), "four layers, 22 and 42 channels"),
+        Arm(_stack(1, 3, (47, 94)), Recipe(epochs=5, lr=0.4), "two layers, 47 and 94 channels"),
     ),
     seeds=THREE_SEEDS,
 )
@@ -169,7 +169,7 @@ def _eighth(name: str) -> Architecture:
 FAMILY = Experiment(
     name="family",
     question="From A to E: does depth help at an eighth of the width?",
-    arms=tuple(Arm(_eighth(name).change(norm="batch"), Recipe(epochs=6, lr=0.1), name) for name in "ABCDE"),
+    arms=tuple(Arm(_eighth(name).change(norm="batch"), Recipe(epochs=5, lr=0.1), name) for name in "ABCDE"),
     seeds=THREE_SEEDS,
 )
 
@@ -200,9 +200,9 @@ HEADS = Experiment(
     name="heads",
     question="What do a VGG's dense layers buy, against global average pooling?",
     arms=(
-        Arm(_headed(Head(hidden=(512, 512), dropout=0.5)), Recipe(epochs=6, lr=0.2), "512-512, dropout"),
-        Arm(_headed(Head(hidden=(128,))), Recipe(epochs=6, lr=0.2), "128"),
-        Arm(_headed(_POOLED), Recipe(epochs=6, lr=0.2), "global average pooling"),
+        Arm(_headed(Head(hidden=(512, 512), dropout=0.5)), Recipe(epochs=5, lr=0.2), "512-512, dropout"),
+        Arm(_headed(Head(hidden=(128,))), Recipe(epochs=5, lr=0.2), "128"),
+        Arm(_headed(_POOLED), Recipe(epochs=5, lr=0.2), "global average pooling"),
     ),
     seeds=THREE_SEEDS,
 )

@@ -15,9 +15,13 @@ from itertools import pairwise
 import pandas as pd
 from scipy import stats
 
+from utils.architectures import Architecture
 from utils.checks import is_number, of_kind, shown
 from utils.experiments import Arm, Experiment, reference_file
+from utils.models import build
+from utils.profiling import profile
 from utils.results import Record, ResultsFile
+from utils.training import History
 
 LEVEL = 0.95  # of every interval
 POWER = 0.8  # with which a gap is to be seen, where seeds are counted
@@ -67,6 +71,48 @@ def reference_runs(experiment: Experiment) -> dict[str, list[Record]]:
             f"and keep them with ARGS=--promote"
         )
     return by_arm(experiment, ResultsFile(file).read())
+
+
+# --- networks, side by side -----------------------------------------------------------------------------------------
+
+
+def side_by_side(architectures: Mapping[str, Architecture], *, batch_size: int | None = None) -> pd.DataFrame:
+    """A table for people, one column a network: its image, its layers, and what one image costs in float32.
+
+    With batch_size also what a training step with so many images holds in memory, with SGD: see
+    `Profile.training_memory`.
+    """
+    columns = {}
+    for name, architecture in architectures.items():
+        costs = profile(build(architecture, device="meta"))
+        columns[name] = {
+            "image": " × ".join(map(str, architecture.input_shape)),
+            "weight layers": f"{architecture.weight_layers}",
+            "convolutions": f"{len(architecture.convs)}",
+            "dense layers": f"{len(architecture.head.hidden) + 1}",
+            "classes": f"{architecture.num_classes:,}",
+            "parameters": f"{costs.total.parameters:,}",
+            "MACs": f"{costs.total.macs:,}",
+            "activations": f"{costs.total.activation_bytes / 1e6:.2f} MB",
+        }
+        if batch_size is not None:
+            memory = costs.training_memory(batch_size).total
+            columns[name][f"training step, batch {batch_size}"] = f"{memory / 1e9:.2f} GB"
+    return pd.DataFrame(columns)
+
+
+def measured(histories: Mapping[str, History]) -> pd.DataFrame:
+    """A table for people of what `fit` saw, one row a network: epochs, loss, validation accuracy, images a second."""
+    rows = {}
+    for name, history in histories.items():
+        accuracy = history.epochs[-1]["validation_accuracy"] if history.epochs else None
+        rows[name] = {
+            "epochs": f"{len(history.losses) / history.steps_per_epoch:g}",
+            "training loss": f"{sum(history.losses[-20:]) / len(history.losses[-20:]):.2f}",
+            "validation accuracy": "–" if accuracy is None else f"{accuracy:.1%}",
+            "training images/s": f"{history.images_per_s:,.0f}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 # --- one arm --------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from utils.models import build
 from utils.progress import progress_bar
 from utils.results import Point, Record, ResultsFile, points, table
 from utils.throughput import Throughput, inference_throughput, merged
-from utils.training import Callback, Recipe, Step, evaluate, fit
+from utils.training import Callback, History, Recipe, Step, evaluate, fit
 from utils.workers import Tell, WorkerDied, check_not_imported_by_worker, run_in_workers
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -228,6 +228,30 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
         "warning": history.warning,
         "time": _now(),
     }
+
+
+def fit_arms(
+    arms: Sequence[Arm],
+    data: Images,
+    *,
+    validation: Images | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    **recipe: Any,
+) -> tuple[dict[str, nn.Module], dict[str, History]]:
+    """Train the arms here, one after the other, as a lesson shows them: the networks and the histories, by label.
+
+    recipe: what is changed in every arm's recipe, such as epochs=2. Each begins from the weights that `sweep` gives it
+    with this seed. progress: with a bar for each, and a word about one that has learnt nothing.
+    """
+    nets, histories = {}, {}
+    for arm in arms:
+        torch.manual_seed(seed)
+        net = build(arm.architecture)
+        changed = replace(arm.recipe, **recipe)
+        histories[arm.label] = fit(net, data, changed, validation=validation, seed=seed, progress=progress)
+        nets[arm.label] = net
+    return nets, histories
 
 
 def _pieces(values: list[float], length: int) -> Iterator[list[float]]:

@@ -74,6 +74,17 @@ def _features(architecture: Architecture) -> list[nn.Module]:
     return layers
 
 
+def convs_by_block(net: nn.Sequential) -> list[list[nn.Conv2d]]:
+    """The convolutions of a network with flat `features`, block by block; a block ends with its pooling layer."""
+    blocks: list[list[nn.Conv2d]] = [[]]
+    for layer in net.features:
+        if isinstance(layer, nn.Conv2d):
+            blocks[-1].append(layer)
+        elif isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
+            blocks.append([])
+    return [block for block in blocks if block]
+
+
 def initialise(net: nn.Module, init: str, *, std: float | None = None) -> None:
     """Draw the weights of every convolution and dense layer anew; all but "default" set biases to 0.
 

@@ -13,6 +13,7 @@ from utils.plots.files import save
 from utils.plots.lines import lines
 from utils.plots.photos import predictions
 from utils.plots.pictures import confusion, feature_maps, filters, image_grid
+from utils.plots.published import published
 from utils.plots.roofline import roofline, time_and_flops
 from utils.plots.style import COLOURS, LessonFigure
 from utils.plots.tradeoff import throughput_accuracy
@@ -33,6 +34,7 @@ __all__ = [
     "learning_curves",
     "lines",
     "predictions",
+    "published",
     "receptive_fields",
     "roofline",
     "save",
