@@ -12,6 +12,7 @@ import sys
 
 from utils import plots
 from utils.catalog import BY_LESSON, EXPERIMENTS
+from utils.comparing import by_arm, compared
 from utils.data import DataError, FashionMNIST, load_fashion_mnist
 from utils.device import describe, pick_device
 from utils.experiments import Experiment, local_folder, plan, promote, sweep
@@ -55,6 +56,7 @@ def measure(experiment: Experiment, data: FashionMNIST, workers: int | None, is_
     networks = table(records)
     if not networks.empty:
         print(in_words(networks).reset_index().to_string(index=False))
+        print(f"\n{compared(by_arm(experiment, records)).to_string()}")
     failures = [record for record in records if record["kind"] == "failure"]
     for record in failures:
         print(f"failed: {record['label']}, seed {record['seed']}", file=sys.stderr)

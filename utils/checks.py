@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -72,3 +74,9 @@ def shown(value: Any, length: int = 80) -> str:
 def a(kind: type) -> str:
     """`a Recipe`, `an Architecture`."""
     return f"a{'n' * (kind.__name__[0] in 'AEIOU')} {kind.__name__}"
+
+
+def with_tilde(path: Path) -> str:
+    """The path with ~ for the home folder: notebooks are published with what they print."""
+    home = Path(os.path.expanduser("~"))
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) and home.name else str(path)

@@ -31,6 +31,8 @@ from typing import ClassVar
 import torch
 from torch.nn import functional as F
 
+from utils.checks import with_tilde
+
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
@@ -291,7 +293,7 @@ def _from_named_folder() -> Found:
         f"put the right files there (`sudo apt install {PACKAGE}` puts them into {SYSTEM_FOLDER}),\n"
         f"            or unset FASHION_MNIST_DIR, to have them looked for elsewhere"
     )
-    return _read_all(raw, to_do), f"{_short(raw)} (FASHION_MNIST_DIR)"
+    return _read_all(raw, to_do), f"{with_tilde(raw)} (FASHION_MNIST_DIR)"
 
 
 def _from_cache(raw: Path, report: Report) -> Found:
@@ -304,10 +306,10 @@ def _from_cache(raw: Path, report: Report) -> Found:
     if len(present) == len(FILES):
         if any(path.suffix == ".gz" for path in present.values()):
             _keep(contents, raw, report)  # torchvision and d2l read the decompressed ones only
-        return contents, _short(raw)
+        return contents, with_tilde(raw)
     report("Fashion-MNIST: looking for it")
     report("  FASHION_MNIST_DIR: not set")
-    report(f"  {_short(raw)}: {f'{len(present)} of {len(FILES)} files' if present else 'not there yet'}")
+    report(f"  {with_tilde(raw)}: {f'{len(present)} of {len(FILES)} files' if present else 'not there yet'}")
     return None
 
 
@@ -325,7 +327,7 @@ def _from_sources(raw: Path, report: Report) -> Found:
             report(f"  {name}: {reason}")
         else:
             report(f"  {name}: all there")
-            return contents, f"{name}, kept in {_short(raw)}" if _keep(contents, raw, report) else name
+            return contents, f"{name}, kept in {with_tilde(raw)}" if _keep(contents, raw, report) else name
     return None
 
 
@@ -457,7 +459,9 @@ def _keep(contents: Mapping[str, bytes], raw: Path, report: Report) -> bool:
             if not (raw / name).exists():
                 _write(raw / name, content)
     except OSError as error:
-        report(f"  {_short(raw)}: cannot be written ({error.strerror or error}), so nothing is kept for the next time")
+        report(
+            f"  {with_tilde(raw)}: cannot be written ({error.strerror or error}), so nothing is kept for the next time"
+        )
         return False
     return True
 
@@ -470,9 +474,3 @@ def _write(path: Path, content: bytes) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _short(path: Path) -> str:
-    """The path with ~ for the home folder: notebooks are published with what they print."""
-    home = Path(os.path.expanduser("~"))
-    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) and home.name else str(path)

@@ -6,15 +6,18 @@ state dicts of torchvision's `alexnet` and `vgg*` load with `strict=True`, and o
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import torch
 from torch import nn
 
 from utils.architectures import ALEXNET, LENET_BOOK, VGG, Architecture
 from utils.blocks import conv_layer, dense_head, pool_layer
-from utils.checks import of_kind
+from utils.checks import of_kind, with_tilde
 from utils.faults import TOO_LARGE, memory_named
 
 if TYPE_CHECKING:
@@ -198,6 +201,19 @@ def _weights_of(name: str, weights: Weights) -> Any:
     )
 
 
+class _WithoutNotice(io.TextIOBase):
+    """A stream without torch's notice of where it downloads to: the path would end up in your notebook."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith("Downloading: ") else self.stream.write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
 def _download(member: Any, progress: bool) -> dict[str, torch.Tensor]:
     """The published weights, from torch's cache or its hub, with its progress bar and its check of the hash."""
     from http.client import HTTPException
@@ -205,19 +221,21 @@ def _download(member: Any, progress: bool) -> dict[str, torch.Tensor]:
     from pickle import UnpicklingError
 
     try:
-        return member.get_state_dict(progress=progress, check_hash=True)
+        with contextlib.redirect_stderr(_WithoutNotice(sys.stderr)):
+            return member.get_state_dict(progress=progress, check_hash=True)
     # No network is an OSError (URLError), a wrong hash a RuntimeError; the others come from half a file in the cache.
     except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         file = folder / Path(member.url).name
         if file.exists():
             raise RuntimeError(
-                f"The weights {member} cannot be read from {file}.\n  found: {error}\n  to do: delete it and run again"
+                f"The weights {member} cannot be read from {with_tilde(file)}.\n  found: {error}\n"
+                f"  to do: delete it and run again"
             ) from error
         raise ConnectionError(
             f"The weights {member} are not on this machine, and fetching them failed.\n"
-            f"  tried: {folder} (torch's cache), then {member.url}\n"
+            f"  tried: {with_tilde(folder)} (torch's cache), then {member.url}\n"
             f"  found: {error}\n"
             f"  to do: connect and run again; or fetch {member.url} elsewhere and put the file, under its own name, "
-            f"into {folder}"
+            f"into {with_tilde(folder)}"
         ) from error
