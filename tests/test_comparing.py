@@ -107,6 +107,14 @@ def test_an_interval_is_students():
     assert interval([90.0]) == (-math.inf, math.inf) and interval([90.0, 90.0]) == (90.0, 90.0)
 
 
+def test_an_interval_of_accuracies_ends_at_nothing_and_all():
+    own = runs_of(arm=(0.1, 0.1, 0.84))["arm"]
+    assert interval(comparing.accuracies_of(own))[0] < 0 and comparing.accuracy_interval(own)[0] == 0
+    assert comparing.accuracy_interval(runs_of(arm=(0.999, 0.9, 0.99))["arm"])[1] == 100
+    narrow = runs_of(arm=(0.90, 0.91, 0.92))["arm"]
+    assert comparing.accuracy_interval(narrow) == interval([90.0, 91.0, 92.0])
+
+
 def test_95_of_100_intervals_hold_the_true_mean():
     r = random.Random(0)
     hits = 0
@@ -135,19 +143,19 @@ def test_the_table_says_mean_interval_gap_and_steps():
     }
     table = compared(runs, loss=0.4)
     good, bad = table.loc["good"], table.loc["bad"]
-    assert good["test accuracy"] == "91.00 %" and good["gap"] == "4.00 points" and good["seeds"] == "3"
+    assert good["test accuracy"] == "91.00 %" and good["gap, points"] == "4.00" and good["seeds"] == "3"
     assert good["95 % interval"] == f"{91 - 4.302653 / math.sqrt(3):.2f} to {91 + 4.302653 / math.sqrt(3):.2f}"
-    assert good["steps to a loss of 0.4"] == "200" and bad["steps to a loss of 0.4"] == "never"
-    assert "steps to a loss of 0.4" not in compared(runs)
+    assert good["steps to loss 0.4"] == "200" and bad["steps to loss 0.4"] == "never"
+    assert "steps to loss 0.4" not in compared(runs)
     single = compared({"one": [run(0.9)]})
-    assert single.loc["one", "95 % interval"] == "–" and "gap" not in single
+    assert single.loc["one", "95 % interval"] == "–" and "gap, points" not in single
 
 
 def test_the_steps_are_the_median_seeds():
     halves = [run(0.9, seed=i, losses=losses) for i, losses in enumerate(([2.0, 0.3], [2.0, 2.0], [0.3, 0.3]))]
-    assert compared({"arm": halves}, loss=0.4).loc["arm", "steps to a loss of 0.4"] == "200"
-    assert compared({"arm": halves[:2]}, loss=0.4).loc["arm", "steps to a loss of 0.4"] == "200"
-    assert compared({"arm": halves[1:2]}, loss=0.4).loc["arm", "steps to a loss of 0.4"] == "never"
+    assert compared({"arm": halves}, loss=0.4).loc["arm", "steps to loss 0.4"] == "200"
+    assert compared({"arm": halves[:2]}, loss=0.4).loc["arm", "steps to loss 0.4"] == "200"
+    assert compared({"arm": halves[1:2]}, loss=0.4).loc["arm", "steps to loss 0.4"] == "never"
 
 
 # --- two arms ---------------------------------------------------------------------------------------------------------
@@ -167,15 +175,19 @@ def test_a_difference_is_welchs():
 
 def test_a_difference_in_words_names_who_is_ahead_or_says_that_it_cannot():
     clear = difference(runs_of(deep=(0.91, 0.912, 0.914), flat=(0.88, 0.882, 0.884)), "deep", "flat")
-    assert clear.is_settled and str(clear).endswith("3 seeds each). deep is ahead.")
+    assert clear.is_settled and str(clear).endswith("3 seeds each).\n    deep is ahead.")
     assert str(clear).startswith("deep against flat: +3.00 points (95 % interval +2.")
     turned = difference(runs_of(deep=(0.91, 0.912, 0.914), flat=(0.88, 0.882, 0.884)), "flat", "deep")
     assert "-3.00 points" in str(turned) and str(turned).endswith("deep is ahead.")
     even = difference(runs_of(a=(0.90, 0.91, 0.92), b=(0.901, 0.911, 0.921)), "a", "b")
-    assert not even.is_settled and "don't tell the two apart" in str(even) and "ahead" not in str(even)
+    assert not even.is_settled and "Not told apart" in str(even) and "ahead" not in str(even)
     assert f"about {seeds_needed(0.1, 1.0):,} seeds each" in str(even)
     single = difference(runs_of(a=(0.90,), b=(0.80,)), "a", "b")
-    assert not single.is_settled and "1 seed each. One seed settles nothing" in str(single) and "nan" not in str(single)
+    assert (
+        not single.is_settled
+        and "1 seed each.\n    One seed settles nothing" in str(single)
+        and "nan" not in str(single)
+    )
 
 
 def test_equal_seeds_have_an_interval_of_no_width_and_settle_only_what_differs():

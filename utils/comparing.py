@@ -127,6 +127,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean - reach, mean + reach
 
 
+def accuracy_interval(own: Sequence[Record]) -> tuple[float, float]:
+    """`interval` of an arm's accuracies, in percent, as far as there are such: from 0 to 100."""
+    low, high = interval(accuracies_of(own))
+    return max(low, 0.0), min(high, 100.0)
+
+
 def steps_to(run: Record, loss: float) -> int | None:
     """After how many steps the training loss, averaged over 60 steps, is first at `loss` or below; None: never.
 
@@ -156,15 +162,15 @@ def _in_words(own: Sequence[Record], loss: float | None) -> dict[str, str]:
         "epochs": str(own[0]["recipe"]["epochs"]),
         "seeds": str(len(own)),
         f"{own[0]['evaluate_on']} accuracy": f"{_mean(accuracies):.2f} %",
-        "95 % interval": "–" if len(own) < 2 else "{:.2f} to {:.2f}".format(*interval(accuracies)),
+        "95 % interval": "–" if len(own) < 2 else "{:.2f} to {:.2f}".format(*accuracy_interval(own)),
     }
     if all("training_accuracy" in run for run in own):
         on_training = _mean([100 * run["training_accuracy"] for run in own])
-        row |= {"training accuracy": f"{on_training:.2f} %", "gap": f"{on_training - _mean(accuracies):.2f} points"}
+        row |= {"training accuracy": f"{on_training:.2f} %", "gap, points": f"{on_training - _mean(accuracies):.2f}"}
     if loss is not None:
         steps = sorted(math.inf if (s := steps_to(run, loss)) is None else s for run in own)
         middle = steps[(len(steps) - 1) // 2]
-        row[f"steps to a loss of {loss:g}"] = "never" if middle == math.inf else f"{middle:,}"
+        row[f"steps to loss {loss:g}"] = "never" if middle == math.inf else f"{middle:,}"
     return row
 
 
@@ -196,20 +202,15 @@ class Difference:
     def __str__(self) -> str:
         n, m = self.seeds
         seeds = f"{n} seed{'s' * (n > 1)} each" if n == m else f"{n} and {m} seeds"
+        found = f"{self.one} against {self.other}: {self.points:+.2f} points"
         if min(n, m) < 2:
-            return (
-                f"{self.one} against {self.other}: {self.points:+.2f} points, {seeds}. One seed settles nothing: there "
-                f"is no spread to hold it against."
-            )
-        words = (
-            f"{self.one} against {self.other}: {self.points:+.2f} points "
-            f"(95 % interval {self.low:+.2f} to {self.high:+.2f}, {seeds}). "
-        )
+            return f"{found}, {seeds}.\n    One seed settles nothing: there is no spread to hold it against."
+        found += f" (95 % interval {self.low:+.2f} to {self.high:+.2f}, {seeds})."
         if self.is_settled:
-            return words + f"{self.one if self.points > 0 else self.other} is ahead."
+            return f"{found}\n    {self.one if self.points > 0 else self.other} is ahead."
         needed = self.seeds_needed
         many = f"more than {MOST_SEEDS:,}" if needed > MOST_SEEDS else f"about {needed:,}"
-        return words + f"These seeds don't tell the two apart; a gap of that size would take {many} seeds each."
+        return f"{found}\n    Not told apart; to tell a gap of that size would take {many} seeds each."
 
 
 def difference(runs: Runs, one: str, other: str) -> Difference:

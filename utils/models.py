@@ -221,7 +221,7 @@ def _download(member: Any, progress: bool) -> dict[str, torch.Tensor]:
     from pickle import UnpicklingError
 
     try:
-        with contextlib.redirect_stderr(_WithoutNotice(sys.stderr)):
+        with contextlib.redirect_stdout(_WithoutNotice(sys.stdout)):
             return member.get_state_dict(progress=progress, check_hash=True)
     # No network is an OSError (URLError), a wrong hash a RuntimeError; the others come from half a file in the cache.
     except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:

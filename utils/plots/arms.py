@@ -24,11 +24,11 @@ def arms(runs: Mapping[str, Sequence[Record]], *, title: str = "Accuracy, arm by
     would lie in one place stands at the left edge, with its value. Raises ValueError if there is none, or their
     accuracies are not on the same images.
     """
-    from utils.comparing import accuracies_of, checked, interval
+    from utils.comparing import accuracies_of, accuracy_interval, checked
 
     accuracies = {name: accuracies_of(own) for name, own in checked(runs).items()}
     means = {name: sum(values) / len(values) for name, values in accuracies.items()}
-    intervals = {name: interval(values) for name, values in accuracies.items() if len(values) > 1}
+    intervals = {name: accuracy_interval(own) for name, own in runs.items() if len(own) > 1}
     fence = lower_fence(list(means.values()))
     inside = [name for name in accuracies if means[name] >= fence]
     ends = [end for name in inside for end in (*accuracies[name], *intervals.get(name, ()))]
