@@ -71,8 +71,8 @@ def test_the_notebook_is_fit_to_be_published(path):
             assert cell.execution_count, f"not executed: {cell.source[:60]}"
             for output in cell.outputs:
                 assert output.output_type != "error"
-                for path in ("/home/", "/root/", "/Users/", str(Path.home()), str(ROOT)):
-                    assert path not in str(output), f"{path} in the output of: {cell.source[:60]}"
+                for folder in ("/home/", "/Users/", str(Path.home()), str(ROOT)):
+                    assert folder not in str(output), f"{folder} in the output of: {cell.source[:60]}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))

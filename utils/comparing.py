@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from statistics import fmean, median_low, stdev, variance
 
 import pandas as pd
 from scipy import stats
@@ -108,7 +109,7 @@ def measured(histories: Mapping[str, History]) -> pd.DataFrame:
         accuracy = history.epochs[-1]["validation_accuracy"] if history.epochs else None
         rows[name] = {
             "epochs": f"{len(history.losses) / history.steps_per_epoch:g}",
-            "training loss": f"{sum(history.losses[-20:]) / len(history.losses[-20:]):.2f}",
+            "training loss": f"{fmean(history.losses[-20:]):.2f}",
             "validation accuracy": "–" if accuracy is None else f"{accuracy:.1%}",
             "training images/s": f"{history.images_per_s:,.0f}",
         }
@@ -122,8 +123,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     """Where the mean of many such values lies, with a confidence of 95 % (Student's t); −∞ to ∞ for a single one."""
     if len(values) < 2:
         return -math.inf, math.inf
-    mean, deviation = _mean(values), _deviation(values)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    mean, error = fmean(values), stdev(values) / math.sqrt(len(values))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
     return mean - reach, mean + reach
 
 
@@ -161,15 +162,14 @@ def _in_words(own: Sequence[Record], loss: float | None) -> dict[str, str]:
         "parameters": f"{own[0]['parameters']:,}",
         "epochs": str(own[0]["recipe"]["epochs"]),
         "seeds": str(len(own)),
-        f"{own[0]['evaluate_on']} accuracy": f"{_mean(accuracies):.2f} %",
+        f"{own[0]['evaluate_on']} accuracy": f"{fmean(accuracies):.2f} %",
         "95 % interval": "–" if len(own) < 2 else "{:.2f} to {:.2f}".format(*accuracy_interval(own)),
     }
     if all("training_accuracy" in run for run in own):
-        on_training = _mean([100 * run["training_accuracy"] for run in own])
-        row |= {"training accuracy": f"{on_training:.2f} %", "gap, points": f"{on_training - _mean(accuracies):.2f}"}
+        on_training = fmean([100 * run["training_accuracy"] for run in own])
+        row |= {"training accuracy": f"{on_training:.2f} %", "gap, points": f"{on_training - fmean(accuracies):.2f}"}
     if loss is not None:
-        steps = sorted(math.inf if (s := steps_to(run, loss)) is None else s for run in own)
-        middle = steps[(len(steps) - 1) // 2]
+        middle = median_low(math.inf if (steps := steps_to(run, loss)) is None else steps for run in own)
         row[f"steps to loss {loss:g}"] = "never" if middle == math.inf else f"{middle:,}"
     return row
 
@@ -223,10 +223,10 @@ def difference(runs: Runs, one: str, other: str) -> Difference:
         if name not in runs:
             raise ValueError(f"there is no arm {name!r} here: take two of {', '.join(map(repr, runs))}")
     first, second = accuracies_of(runs[one]), accuracies_of(runs[other])
-    gap, (n, m) = _mean(first) - _mean(second), (len(first), len(second))
+    gap, (n, m) = fmean(first) - fmean(second), (len(first), len(second))
     low, high, deviation = -math.inf, math.inf, math.nan
     if min(n, m) >= 2:
-        deviation = math.sqrt(((n - 1) * _deviation(first) ** 2 + (m - 1) * _deviation(second) ** 2) / (n + m - 2))
+        deviation = math.sqrt(((n - 1) * variance(first) + (m - 1) * variance(second)) / (n + m - 2))
         low = high = gap
         if deviation > 0:
             low, high = map(float, stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL))
@@ -266,15 +266,6 @@ def _power(effect: float, seeds: int) -> float:
 def accuracies_of(own: Sequence[Record]) -> list[float]:
     """Of each run of an arm, in percent."""
     return [100 * run["accuracy"] for run in own]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _deviation(values: Sequence[float]) -> float:
-    mean = _mean(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0
 
 
 def checked(runs: Runs) -> Runs:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from utils.plots.axes import make_logarithmic, plain
 from utils.plots.curves import MARKERS, name_ends
-from utils.plots.style import COLOURS, CYCLE, LessonFigure, headline, style
-from utils.plots.tradeoff import log_ticks
+from utils.plots.style import CYCLE, LessonFigure, headline, style
 
 Row = Sequence[float]  # (x, y), or (x, y, low, high)
 
@@ -46,20 +45,15 @@ def lines(
     everything = np.concatenate([values[:, :2] for values in rows.values()])
     for axis, column, scale in ((axes.xaxis, 0, "x"), (axes.yaxis, 1, "y")):
         if scale in log:
-            axes.set(**{f"{scale}scale": "log"})
-            low, high = everything[:, column].min() / 1.15, everything[:, column].max() * 1.15
-            axes.set(**{f"{scale}lim": (low, high)})
-            axis.set_major_locator(FixedLocator(log_ticks(low, high)))
-            axis.set_minor_locator(NullLocator())
-            axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+            make_logarithmic(axis, everything[:, column].min() / 1.15, everything[:, column].max() * 1.15)
+        else:
+            axis.set_major_formatter(lambda value, _: plain(value))
     if labels:
         axes.set_xticks(list(labels), list(labels.values()))
     axes.set(xlabel=x, ylabel=y)
     if len(rows) > 1:
         name_ends(axes, {name: (values[-1, 0], values[-1, 1]) for name, values in rows.items()}, looks)
     headline(axes, title, note or None)
-    axes.title.set_color(COLOURS["ink"])
 
     figure.title = title
     figure.alt = f"{title}: {y} against {x}. " + " ".join(

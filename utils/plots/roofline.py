@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from utils.checks import shown
+from utils.plots.axes import HALO, make_logarithmic, place_texts
 from utils.plots.bars import KINDS
-from utils.plots.labels import Boxes, place_labels, samples
+from utils.plots.labels import Boxes, samples
 from utils.plots.style import COLOURS, LessonFigure, counted, headline, style, text_size
-from utils.plots.tradeoff import log_ticks
 
 if TYPE_CHECKING:
     from utils.roofline import Ceilings, LayerTimes
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 # Marker, whether it is filled, and the sign for it in a text: one for each batch size.
 LOOKS = (("o", False, "○"), ("o", True, "●"), ("s", True, "■"), ("^", True, "▲"))
 SIZE = 80.0  # a marker's area, in square points
-HALO = [withStroke(linewidth=3, foreground="white")]  # no line runs through a text
 ALMOST_NOTHING = 0.01  # a layer with less than this share, of the FLOPs and of the time, has no bar of its own
 
 
@@ -142,13 +139,8 @@ def _limit(axes: Axes, spots: Sequence[_Spot], ceilings: Ceilings) -> None:
     bottom = min(*(spot.y for spot in spots), ceilings.attainable(low)) / 1.6
     top = max(*(spot.y for spot in spots), ceilings.flops_per_s)
     top *= max(2.2, (top / bottom) ** 0.13)  # room for the roof's name
-    unit = _prefix(ceilings.flops_per_s)[0]
-    for axis, name, ends, size in ((axes.xaxis, "x", (low, high), 1.0), (axes.yaxis, "y", (bottom, top), unit)):
-        axes.set(**{f"{name}scale": "log", f"{name}lim": ends})
-        axis.set_major_locator(FixedLocator([size * tick for tick in log_ticks(*(end / size for end in ends))]))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(lambda value, _, size=size: f"{value / size:,.6g}")
+    make_logarithmic(axes.xaxis, low, high)
+    make_logarithmic(axes.yaxis, bottom, top, unit=_prefix(ceilings.flops_per_s)[0])
 
 
 def _roof(axes: Axes, ceilings: Ceilings) -> np.ndarray:
@@ -195,40 +187,15 @@ def _write_names(
         )
         for spot in last
     ]  # fmt: skip
-    anchors = to_pixels([(spot.x, spot.y) for spot in last])
     radius = math.sqrt(SIZE) / 2 * figure.dpi / 72 + 1
     others = to_pixels([(spot.x, spot.y) for row in before for spot in row] or np.empty((0, 2)))
     joins = [np.array([to_pixels((s.x, s.y)) for s in same]) for same in zip(*spots.values(), strict=True)]
-    box = axes.get_window_extent()
-    placed = place_labels(
-        anchors,
+    place_texts(
+        texts,
         np.full(len(last), radius),
-        np.array([text_size(text) for text in texts]) * figure.dpi,
-        within=(box.x0, box.y0, figure.bbox.x1, box.y1),
         obstacles=np.concatenate([ceiling_boxes, np.concatenate([others - radius, others + radius], axis=1)]),
         lines=np.concatenate([samples(way[:-1], way[1:], 40).reshape(-1, 2) for way in (corners, *joins)]),
     )
-    for text, placement, spot in zip(texts, placed, anchors, strict=True):
-        _move(axes, text, (placement.x, placement.y) - spot, placement.leader, spot, 72 / figure.dpi)
-
-
-def _move(
-    axes: Axes,
-    text: Annotation,
-    offset: np.ndarray,
-    leader: tuple[tuple[float, float], tuple[float, float]] | None,
-    spot: np.ndarray,
-    points: float,
-) -> None:
-    """Put the text where it was placed, with its leader line; `points` turns pixels into them."""
-    text.set_position(tuple(offset * points))
-    if leader is not None:
-        rim, end = (np.array(leader) - spot) * points
-        arrow = {"arrowstyle": "-", "color": COLOURS["grey"], "linewidth": 0.9, "shrinkA": 0}
-        axes.annotate(
-            "", text.xy, tuple(end), textcoords="offset points", annotation_clip=False,
-            arrowprops=arrow | {"shrinkB": float(np.hypot(*rim))},
-        )  # fmt: skip
 
 
 def _name_ceilings(

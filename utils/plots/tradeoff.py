@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from numbers import Real
 from textwrap import wrap
 from typing import Any
@@ -14,13 +13,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.markers import MarkerStyle
-from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from utils.checks import one_of, tuple_of, whole
-from utils.plots.labels import Placement, boxes_round, place_labels, samples
-from utils.plots.style import COLOURS, LessonFigure, counted, headline, readable, style, text_size
+from utils.plots.axes import HALO, make_logarithmic, place_texts
+from utils.plots.labels import boxes_round, samples
+from utils.plots.style import COLOURS, LessonFigure, counted, headline, readable, style
 from utils.results import Point, pareto_front
 
 # Families differ by marker and by colour; what isn't one of the three is a diamond.
@@ -33,8 +31,6 @@ OTHER = ("D", COLOURS["ink"])
 TIPS = {"D": math.sqrt(2)}  # how much further than a square's sides a marker reaches
 YOURS = ("*", COLOURS["yours"])
 SMALLEST, LARGEST = 60.0, 420.0  # a marker's area, in square points
-TICKS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))  # × powers of ten; a narrow axis takes equal steps
-CHARACTER = 0.0145  # the width of a digit, as a share of the axis
 MOST = 40  # points that can be told apart
 
 
@@ -194,12 +190,7 @@ def _limit(axes: Axes, points: Sequence[Point]) -> None:
     """A log axis of plain numbers for throughput, and an axis for accuracy that leaves out what is far below."""
     speeds = np.log([p.images_per_s for p in points])
     room = max(0.10 * np.ptp(speeds), 0.12)
-    axes.set_xscale("log")
-    axes.set_xlim(np.exp(speeds.min() - room), np.exp(speeds.max() + room))
-    axes.xaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_xlim())))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: _plain(value))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    make_logarithmic(axes.xaxis, float(np.exp(speeds.min() - room)), float(np.exp(speeds.max() + room)))
 
     ends = [100 * value for p in points for value in (p.accuracy, p.accuracy_low, p.accuracy_high) if value is not None]
     fence = lower_fence([100 * p.accuracy for p in points])
@@ -216,29 +207,6 @@ def lower_fence(values: Sequence[float]) -> float:
         return -math.inf
     lower, upper = np.quantile(values, [0.25, 0.75])
     return float(lower - 3 * (upper - lower))
-
-
-def _plain(value: float) -> str:
-    return f"{value:,.10g}"
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from `low` to `high`: the coarsest choice of at least three, or else two, that fit side by side."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    choices = [[10.0**decade for decade in decades if decade % 3 == 0]]
-    choices += [[step * 10.0**decade for decade in decades for step in steps] for steps in TICKS]
-    top = math.floor(math.log10(high))
-    for step in (digit * 10.0**decade for decade in (top, top - 1, top - 2) for digit in (5, 2, 1)):
-        choices.append([n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)])
-    choices = [[round(tick, 10) for tick in ticks if low <= tick <= high] for ticks in choices]
-    fitting = [ticks for ticks in choices if _fit(ticks, low, high)]
-    return next((ticks for ticks in fitting if len(ticks) >= 3), max(fitting, key=len))
-
-
-def _fit(ticks: Sequence[float], low: float, high: float) -> bool:
-    """Are there at most nine, and do no two labels touch?"""
-    spans = [(math.log(tick / low) / math.log(high / low), len(_plain(tick)) + 1) for tick in ticks]
-    return len(ticks) <= 9 and all(b - a > CHARACTER * (x + y) / 2 for (a, x), (b, y) in pairwise(spans))
 
 
 # --- labels ---------------------------------------------------------------------------------------------------------
@@ -263,23 +231,17 @@ def _write_labels(
         return np.array(reach) * figure.dpi / 72 + 1
 
     texts = [_text(axes, point, point in points) for point in named]
-    sizes = np.array([text_size(text) for text in texts]) * figure.dpi
     obstacles = [boxes_round(spots(reference), 2 * radii(reference)[:, None])]
     for point in filter(_has_interval, everyone):
         low, high = to_pixels([(point.images_per_s, 100 * y) for y in (point.accuracy_low, point.accuracy_high)])
         obstacles.append(np.array([[low[0] - 1, low[1], high[0] + 1, high[1]]]))
-    box = axes.get_window_extent()
     fronts = [spots(pareto_front(group)) for group in (points, reference)]
-    placed = place_labels(
-        spots(named),
+    place_texts(
+        texts,
         radii(named),
-        sizes,
-        within=(box.x0, box.y0, figure.bbox.x1, box.y1),
         obstacles=np.concatenate(obstacles),
         lines=np.concatenate([samples(front[:-1], front[1:], 40).reshape(-1, 2) for front in fronts]),
     )
-    for text, placement, spot in zip(texts, placed, spots(named), strict=True):
-        _move(axes, text, placement, spot, figure.dpi)
 
 
 def _text(axes: Axes, point: Point, is_own: bool) -> Annotation:
@@ -291,21 +253,8 @@ def _text(axes: Axes, point: Point, is_own: bool) -> Annotation:
     return axes.annotate(
         words, (point.images_per_s, _height(axes, point)), (0, 0), textcoords="offset points", ha="center", va="center",
         color=colour, weight="bold" if point.yours else "normal", zorder=6, gid=f"label: {point.label}",
-        annotation_clip=False, path_effects=[withStroke(linewidth=3, foreground="white")],  # no line runs through it
+        annotation_clip=False, path_effects=HALO,
     )  # fmt: skip
-
-
-def _move(axes: Axes, text: Annotation, placement: Placement, spot: np.ndarray, dpi: float) -> None:
-    """Put the text where it was placed, with its leader line, all in points from its marker."""
-    points = 72 / dpi
-    text.set_position(((placement.x - spot[0]) * points, (placement.y - spot[1]) * points))
-    if placement.leader is not None:
-        rim, label = (np.array(placement.leader) - spot) * points
-        style = {"arrowstyle": "-", "color": COLOURS["grey"], "linewidth": 0.9, "shrinkA": 0}
-        axes.annotate(
-            "", text.xy, tuple(label), textcoords="offset points", annotation_clip=False,
-            arrowprops=style | {"shrinkB": float(np.hypot(*rim))},
-        )  # fmt: skip
 
 
 # --- words and checks -----------------------------------------------------------------------------------------------
