@@ -153,8 +153,9 @@ def test_the_table_says_mean_interval_gap_and_steps():
 
 def test_the_steps_are_the_median_seeds():
     halves = [run(0.9, seed=i, losses=losses) for i, losses in enumerate(([2.0, 0.3], [2.0, 2.0], [0.3, 0.3]))]
-    assert compared({"arm": halves}, loss=0.4).loc["arm", "steps to loss 0.4"] == "200"
-    assert compared({"arm": halves[:2]}, loss=0.4).loc["arm", "steps to loss 0.4"] == "200"
+    assert compared({"arm": halves}, loss=0.4).loc["arm", "steps to loss 0.4"] == "200 (100 to never)"
+    assert compared({"arm": halves[:2]}, loss=0.4).loc["arm", "steps to loss 0.4"] == "200 (200 to never)"
+    assert compared({"arm": halves[::2]}, loss=0.4).loc["arm", "steps to loss 0.4"] == "100 (100 to 200)"
     assert compared({"arm": halves[1:2]}, loss=0.4).loc["arm", "steps to loss 0.4"] == "never"
 
 
@@ -181,13 +182,28 @@ def test_a_difference_in_words_names_who_is_ahead_or_says_that_it_cannot():
     assert "-3.00 points" in str(turned) and str(turned).endswith("deep is ahead.")
     even = difference(runs_of(a=(0.90, 0.91, 0.92), b=(0.901, 0.911, 0.921)), "a", "b")
     assert not even.is_settled and "Not told apart" in str(even) and "ahead" not in str(even)
-    assert f"about {seeds_needed(0.1, 1.0):,} seeds each" in str(even)
+    assert seeds_needed(0.1, 1.0) == 1571 and "roughly 1,600 seeds each" in str(even)
     single = difference(runs_of(a=(0.90,), b=(0.80,)), "a", "b")
     assert (
         not single.is_settled
         and "1 seed each.\n    One seed settles nothing" in str(single)
         and "nan" not in str(single)
     )
+
+
+def test_a_difference_of_gaps_is_that_of_training_minus_test():
+    rows = {"plain": ((0.99, 0.90), (0.98, 0.91)), "cured": ((0.93, 0.90), (0.93, 0.91))}
+    runs = {name: [run(a, seed=i, training_accuracy=t) for i, (t, a) in enumerate(own)] for name, own in rows.items()}
+    found = difference(runs, "plain", "cured", quantity="gap")
+    expected = stats.ttest_ind([9, 7], [3, 2], equal_var=False).confidence_interval()
+    assert found.points == pytest.approx(5.5) and (found.low, found.high) == pytest.approx(tuple(expected))
+    assert "plain against cured: +5.50 points of gap" in str(found) and "ahead" not in str(found)
+    wide = {name: own * 4 for name, own in runs.items()}
+    assert str(difference(wide, "cured", "plain", quantity="gap")).endswith("plain has the larger gap.")
+    with pytest.raises(ValueError, match="quantity must be one of"):
+        difference(runs, "plain", "cured", quantity="loss")
+    with pytest.raises(ValueError, match="no accuracy on training images"):
+        difference(runs_of(a=(0.9, 0.8), b=(0.9, 0.8)), "a", "b", quantity="gap")
 
 
 def test_equal_seeds_have_an_interval_of_no_width_and_settle_only_what_differs():

@@ -13,6 +13,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import same_color
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from utils import roofline
 from utils.architectures import LENET, VGG_SMALL
@@ -354,15 +355,18 @@ def test_the_ceilings_are_the_best_of_all_timings(monkeypatch):
 
     def time_repeats(call, device, **_):
         calls.append(call())
-        return [2.0, 0.5, 1.0] if len(calls) != 2 else [0.25, 1.0]
+        return [2.0, 0.5, 1.0] if len(calls) != 2 else [0.2, 1.0]
 
     monkeypatch.setattr(roofline, "time_repeats", time_repeats)
     found = ceilings("cpu", "bfloat16")
-    assert found.flops_per_s == 2 * 512**3 / 0.25, "of the product and the convolution, the faster"
+    assert found.flops_per_s == 2 * 512**3 / 0.2, "of the product and the convolutions, the fastest"
     assert found.bytes_per_s == 2 * 2**20 / 0.5, "read and written"
     assert (found.dtype, found.device, found.threads) == ("bfloat16", device_name("cpu"), torch.get_num_threads())
-    product, convolution, copy = calls
+    product, convolution, of_3x3, copy = calls
     assert product.numel() == convolution.numel() == 512**2, "as slow as that, no larger ones are tried"
+    assert of_3x3.shape[1:] == (32, 16, 16)
+        "as slow as that, no larger ones are tried"
+    )
     assert {t.dtype for t in calls} == {torch.bfloat16} and copy.nbytes == 2**20 and (copy == 1).all()
 
 
@@ -371,7 +375,7 @@ def test_matrices_grow_until_a_product_takes_long(monkeypatch):
 
     def products(side, device, dtype):
         sides.append(side)
-        return [lambda: side]
+        return [(2 * side**3, lambda: side)]
 
     monkeypatch.setattr(roofline, "_products", products)
     monkeypatch.setattr(roofline, "time_repeats", lambda call, device, **_: [2 * call() ** 3 / 1e12])
@@ -380,11 +384,22 @@ def test_matrices_grow_until_a_product_takes_long(monkeypatch):
 
 
 def test_a_convolution_and_a_product_do_the_same_arithmetic():
-    product, convolution = roofline._products(64, torch.device("cpu"), torch.float32)
+    (_, product), (_, convolution), _ = roofline._products(64, torch.device("cpu"), torch.float32)
     (a, b), (pixels, kernels) = product.args, convolution.args
     assert torch.allclose(product(), a @ b)
     assert torch.allclose(convolution().permute(0, 2, 3, 1).reshape(64, 64), a @ b.T, atol=1e-4)
     assert pixels.is_contiguous(memory_format=torch.channels_last) and kernels.shape == (64, 64, 1, 1)
+
+
+@pytest.mark.parametrize("side", [64, 512])
+def test_the_flops_of_what_is_timed_are_those_that_torch_counts(side):
+    counts = []
+    for flops, call in roofline._products(side, torch.device("cpu"), torch.float32):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        counts.append(flops)
+        assert flops == counter.get_total_flops()
+    assert counts[2] == pytest.approx(counts[0], rel=0.15)
 
 
 def test_measured_for_real(monkeypatch):

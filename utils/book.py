@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from utils.checks import image_shape, is_number, of_kind, truth, whole
 from utils.data import FashionMNIST, Images
 from utils.faults import check_not_lazy, layers_named
+from utils.modes import keeping_modes
 from utils.training import Recipe, make_optimizer, make_schedule, shuffled
 
 INSTALL = "pip install --no-deps d2l==1.0.3 && pip install scipy requests"
@@ -191,10 +192,8 @@ def from_book(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 28),
     """
     of_kind("model", model, nn.Module, "d2l.LeNet()")
     input_shape, d2l = image_shape("input_shape", input_shape), import_d2l()
-    was_training = model.training
-    with torch.no_grad(), layers_named(model):
+    with keeping_modes(model), torch.no_grad(), layers_named(model):
         model.eval()(torch.zeros(1, *input_shape))
-    model.train(was_training)
     if init:
         model.apply(d2l.init_cnn)
     model.input_shape = input_shape

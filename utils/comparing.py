@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from utils.architectures import Architecture
-from utils.checks import is_number, of_kind, shown
+from utils.checks import is_number, of_kind, one_of, shown
 from utils.experiments import Arm, Experiment, reference_file
 from utils.models import build
 from utils.profiling import profile
@@ -63,15 +63,21 @@ def _is_of(run: Record, arm: Arm) -> bool:
 def reference_runs(experiment: Experiment) -> dict[str, list[Record]]:
     """The committed runs of an experiment, by arm, as the first machine that has measured it has them.
 
-    Raises ValueError if none has.
+    Raises ValueError if none has, or if a run is missing: then the experiment has been changed since.
     """
-    file = reference_file(experiment)
+    name, file = experiment.name, reference_file(experiment)
+    way_out = f"measure it with `make experiments NAME={name}`, and keep it with ARGS=--promote"
     if file is None:
-        raise ValueError(
-            f"{experiment.name} has no committed results: measure them with `make experiments NAME={experiment.name}`, "
-            f"and keep them with ARGS=--promote"
-        )
-    return by_arm(experiment, ResultsFile(file).read())
+        raise ValueError(f"{name} has no committed results: {way_out}")
+    runs = by_arm(experiment, ResultsFile(file).read())
+    for arm in experiment.arms:
+        seeds = {run["seed"] for run in runs.get(arm.label, ())}
+        if missing := [str(seed) for seed in experiment.seeds if seed not in seeds]:
+            raise ValueError(
+                f"{file.name} has no run of {arm.label!r} as it is declared now with seed {', '.join(missing)}: if you "
+                f"have changed the experiment, {way_out}"
+            )
+    return runs
 
 
 # --- networks, side by side -----------------------------------------------------------------------------------------
@@ -109,7 +115,7 @@ def measured(histories: Mapping[str, History]) -> pd.DataFrame:
         accuracy = history.epochs[-1]["validation_accuracy"] if history.epochs else None
         rows[name] = {
             "epochs": f"{len(history.losses) / history.steps_per_epoch:g}",
-            "training loss": f"{fmean(history.losses[-20:]):.2f}",
+            "training loss": f"{fmean(history.losses[-20:]):.2f}" if history.losses else "–",
             "validation accuracy": "–" if accuracy is None else f"{accuracy:.1%}",
             "training images/s": f"{history.images_per_s:,.0f}",
         }
@@ -135,7 +141,7 @@ def accuracy_interval(own: Sequence[Record]) -> tuple[float, float]:
 
 
 def steps_to(run: Record, loss: float) -> int | None:
-    """After how many steps the training loss, averaged over 60 steps, is first at `loss` or below; None: never.
+    """After how many steps the training loss, averaged over about 60, is first at `loss` or below; None: never.
 
     To within the `steps_per_loss` steps that the record keeps one loss of.
     """
@@ -151,7 +157,7 @@ def steps_to(run: Record, loss: float) -> int | None:
 
 def compared(runs: Runs, *, loss: float | None = None) -> pd.DataFrame:
     """A table for people, one row an arm: accuracy with its interval over the seeds, on the training images too, and
-    (with `loss`) after how many steps the training loss was there."""
+    (with `loss`) after how many steps the training loss was there: the median over the seeds, lowest to highest."""
     rows = {name: _in_words(own, loss) for name, own in checked(runs).items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -167,11 +173,19 @@ def _in_words(own: Sequence[Record], loss: float | None) -> dict[str, str]:
     }
     if all("training_accuracy" in run for run in own):
         on_training = fmean([100 * run["training_accuracy"] for run in own])
-        row |= {"training accuracy": f"{on_training:.2f} %", "gap, points": f"{on_training - fmean(accuracies):.2f}"}
+        row |= {"training accuracy": f"{on_training:.2f} %", "gap, points": f"{fmean(gaps_of(own)):.2f}"}
     if loss is not None:
-        middle = median_low(math.inf if (steps := steps_to(run, loss)) is None else steps for run in own)
-        row[f"steps to loss {loss:g}"] = "never" if middle == math.inf else f"{middle:,}"
+        row[f"steps to loss {loss:g}"] = _steps_in_words([steps_to(run, loss) for run in own])
     return row
+
+
+def _steps_in_words(steps: Sequence[int | None]) -> str:
+    """`484 (396 to 506)`: the median, lowest to highest."""
+    counts = [math.inf if count is None else count for count in steps]
+    middle, low, high = (
+        "never" if count == math.inf else f"{count:,}" for count in (median_low(counts), min(counts), max(counts))
+    )
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 # --- two arms -------------------------------------------------------------------------------------------------------
@@ -179,7 +193,10 @@ def _in_words(own: Sequence[Record], loss: float | None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the accuracy of `one` lies above that of `other`, in points, with its interval over the seeds."""
+    """How far `one` lies above `other`, in points of accuracy or of another quantity, with its interval over the seeds.
+
+    `str` says it in two lines.
+    """
 
     one: str
     other: str
@@ -188,6 +205,7 @@ class Difference:
     high: float
     seeds: tuple[int, int]
     deviation: float  # of a single seed, in points: pooled over both arms
+    quantity: str = "accuracy"  # one of QUANTITIES
 
     @property
     def is_settled(self) -> bool:
@@ -202,27 +220,38 @@ class Difference:
     def __str__(self) -> str:
         n, m = self.seeds
         seeds = f"{n} seed{'s' * (n > 1)} each" if n == m else f"{n} and {m} seeds"
-        found = f"{self.one} against {self.other}: {self.points:+.2f} points"
+        is_gap = self.quantity == "gap"
+        found = f"{self.one} against {self.other}: {self.points:+.2f} points" + " of gap" * is_gap
         if min(n, m) < 2:
             return f"{found}, {seeds}.\n    One seed settles nothing: there is no spread to hold it against."
         found += f" (95 % interval {self.low:+.2f} to {self.high:+.2f}, {seeds})."
         if self.is_settled:
-            return f"{found}\n    {self.one if self.points > 0 else self.other} is ahead."
+            larger = self.one if self.points > 0 else self.other
+            return f"{found}\n    {larger} {'has the larger gap' if is_gap else 'is ahead'}."
         needed = self.seeds_needed
-        many = f"more than {MOST_SEEDS:,}" if needed > MOST_SEEDS else f"about {needed:,}"
-        return f"{found}\n    Not told apart; to tell a gap of that size would take {many} seeds each."
+        many = f"more than {MOST_SEEDS:,}" if needed > MOST_SEEDS else f"roughly {_to_two_digits(needed):,}"
+        return f"{found}\n    Not told apart; to tell a difference of that size would take {many} seeds each."
 
 
-def difference(runs: Runs, one: str, other: str) -> Difference:
-    """The accuracy of arm `one` minus that of arm `other`, with Welch's 95 % interval (unequal spreads are allowed).
+def _to_two_digits(count: int) -> int:
+    """A few seeds give a deviation only roughly, so its consequences are no more exact: 631 → 630."""
+    return int(float(f"{count:.2g}"))
 
-    Raises ValueError if there is no such arm, or they were not judged by the same images.
+
+def difference(runs: Runs, one: str, other: str, *, quantity: str = "accuracy") -> Difference:
+    """Arm `one` minus arm `other`, with Welch's 95 % interval (unequal spreads are allowed).
+
+    quantity: "accuracy", or "gap": the accuracy on the training images minus that. In points.
+
+    Raises ValueError if there is no such arm or quantity, if they were not judged by the same images, or if their runs
+    were not judged by training images.
     """
     runs = checked(runs)
+    one_of("quantity", quantity, tuple(QUANTITIES))
     for name in (one, other):
         if name not in runs:
             raise ValueError(f"there is no arm {name!r} here: take two of {', '.join(map(repr, runs))}")
-    first, second = accuracies_of(runs[one]), accuracies_of(runs[other])
+    first, second = (QUANTITIES[quantity](runs[name]) for name in (one, other))
     gap, (n, m) = fmean(first) - fmean(second), (len(first), len(second))
     low, high, deviation = -math.inf, math.inf, math.nan
     if min(n, m) >= 2:
@@ -230,7 +259,7 @@ def difference(runs: Runs, one: str, other: str) -> Difference:
         low = high = gap
         if deviation > 0:
             low, high = map(float, stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL))
-    return Difference(one, other, gap, low, high, (n, m), deviation)
+    return Difference(one, other, gap, low, high, (n, m), deviation, quantity)
 
 
 def seeds_needed(gap: float, deviation: float) -> int:
@@ -266,6 +295,22 @@ def _power(effect: float, seeds: int) -> float:
 def accuracies_of(own: Sequence[Record]) -> list[float]:
     """Of each run of an arm, in percent."""
     return [100 * run["accuracy"] for run in own]
+
+
+def gaps_of(own: Sequence[Record]) -> list[float]:
+    """Of each run of an arm: its accuracy on training images minus that on the others, in points.
+
+    Raises ValueError if it was not measured on training images.
+    """
+    if any("training_accuracy" not in run for run in own):
+        raise ValueError(
+            "these runs hold no accuracy on training images, so there is no gap: they are of an earlier version; "
+            "run the experiment again"
+        )
+    return [100 * (run["training_accuracy"] - run["accuracy"]) for run in own]
+
+
+QUANTITIES = {"accuracy": accuracies_of, "gap": gaps_of}
 
 
 def checked(runs: Runs) -> Runs:

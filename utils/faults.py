@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from utils.checks import shown
+from utils.checks import of_kind, shown
 
 # A network that ignores its images has the loss ln(classes), or a little more while a high rate moves its last biases
 # to and fro; how near below and above, for how many steps, before that is said.
@@ -122,6 +122,19 @@ def weights_are_no_numbers(found: str, step: int, total: int, loss: float, lr: f
         f"after step {step} of {total} {found}; the loss just before was still {loss:.4g}. The last step was too long: "
         f"the learning rate lr={lr} is too high, try a third of it"
     )
+
+
+def check_batch_of_images(images: object) -> None:
+    """ValueError unless these are floating-point numbers (N, channels, height, width)."""
+    of_kind("images", images, Tensor, "the first that data.train.batch(slice(128)) gives")
+    if images.ndim != 4 or not images.is_floating_point():
+        to_do = "take images[None] for one image" if images.ndim == 3 else "take what data.train.batch gives"
+        if images.ndim == 4:
+            to_do = "take images.float() / 255, or what data.train.batch gives"
+        raise ValueError(
+            f"images must be floating-point numbers of shape (N, channels, height, width), got {images.dtype} of shape "
+            f"{tuple(images.shape)}: {to_do}"
+        )
 
 
 def check_not_lazy(model: nn.Module) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from utils.checks import of_kind, shown, tuple_of, whole
 from utils.faults import TOO_LARGE, layers_named, memory_named, not_finite_in
+from utils.modes import keeping_modes
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -230,13 +231,9 @@ def classify(net: nn.Module, photos: Sequence[Source], weights: WeightsEnum | st
         raise ValueError(f"photos must be a list of them, got one, {shown(photos)}: write [photo]")
     opened = [_not_too_long(open_photo(photo), i) for i, photo in enumerate(tuple_of("photos", photos))]
 
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
+    with keeping_modes(net):
+        net.eval()
         return [_predict(net, prepare, photo, classes, top) for photo in opened]
-    finally:
-        for module, was_training in modes.items():
-            module.training = was_training
 
 
 def _member(weights: Any) -> WeightsEnum:

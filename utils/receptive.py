@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from utils.faults import check_batch_of_images, layers_named
+from utils.modes import keeping_modes
+
 
 @torch.inference_mode(False)
 def effective_field(layers: nn.Module, images: Tensor, *, seed: int = 0) -> Tensor:
@@ -15,16 +18,13 @@ def effective_field(layers: nn.Module, images: Tensor, *, seed: int = 0) -> Tens
     respect to the pixel; the output's channels are weighted at random, so that none is preferred. What lies outside the
     theoretical field is 0; much of what lies inside is nearly so: Luo, Li, Urtasun & Zemel, arXiv 1701.04128.
 
-    Raises ValueError if the layers don't give feature maps.
+    Raises ValueError if the images aren't such, or the layers don't give feature maps.
     """
+    check_batch_of_images(images)
     pixels = images.detach().clone().requires_grad_()
-    was_training = layers.training
-    layers.eval()
-    try:
-        with torch.enable_grad():
-            maps = layers(pixels)
-    finally:
-        layers.train(was_training)
+    with keeping_modes(layers), layers_named(layers), torch.enable_grad():
+        layers.eval()
+        maps = layers(pixels)
     if maps.dim() != 4:
         raise ValueError(
             f"layers must give feature maps (N, channels, height, width), got shape {tuple(maps.shape)}: leave out "
@@ -33,5 +33,5 @@ def effective_field(layers: nn.Module, images: Tensor, *, seed: int = 0) -> Tens
     middle = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]  # (N, C')
     weights = torch.randn(middle.shape, generator=torch.Generator().manual_seed(seed)).to(middle)
     (gradient,) = torch.autograd.grad((weights * middle).sum(), pixels)
-    field = gradient.double().pow(2).mean(dim=(0, 1)).sqrt()  # (H, W)
+    field = gradient.cpu().double().pow(2).mean(dim=(0, 1)).sqrt()  # (H, W)
     return (field / field.max().clamp_min(torch.finfo(field.dtype).tiny)).float()

@@ -7,6 +7,7 @@ performance model for multicore architectures* (Communications of the ACM 52(4),
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from utils.checks import is_number, of_kind, whole
 from utils.device import device_name, dtype_name, resolve_dtype, versions
 from utils.faults import layers_named, memory_named
+from utils.modes import keeping_modes
 from utils.profiling import profile
 from utils.throughput import time_repeats
 
@@ -62,7 +64,8 @@ def ceilings(device: torch.device | str = "cpu", dtype: str = "auto") -> Ceiling
 
     FLOPs: the best of several timings of matrix products, ever larger ones until one takes long. Each product is done a
     second time as a 1×1 convolution: torch multiplies those by another library, and on a GPU in float32 by other rules
-    (it may round to TF32). Bytes: the best of several timings of a copy too large for caches. dtype: as in
+    (it may round to TF32). And about as much arithmetic once more as a 3×3 convolution, for which there may be
+    better ways than a product. Bytes: the best of several timings of a copy too large for caches. dtype: as in
     `layer_times`.
 
     Raises ValueError for an unknown dtype, OutOfMemory where the device has no room.
@@ -82,20 +85,30 @@ def ceilings(device: torch.device | str = "cpu", dtype: str = "auto") -> Ceiling
 def _most_flops(device: torch.device, dtype: torch.dtype) -> float:
     best = 0.0
     for side in SIDES:
-        flops = 2 * side**3
-        if best and flops / best > LONGEST:
+        if best and 2 * side**3 / best > LONGEST:
             break
-        best = max([best, *(flops / _least(product, device) for product in _products(side, device, dtype))])
+        best = max([best, *(flops / _least(call, device) for flops, call in _products(side, device, dtype))])
     return best
 
 
-def _products(side: int, device: torch.device, dtype: torch.dtype) -> list[Callable[[], Tensor]]:
-    """A product of two square matrices, as such and as a 1×1 convolution: the same FLOPs."""
-    random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
-    a, b = (torch.randn(side, side, generator=random, device=device).to(dtype) for _ in range(2))
+def _products(side: int, device: torch.device, dtype: torch.dtype) -> list[tuple[int, Callable[[], Tensor]]]:
+    """A product of two square matrices, as such and as a 1×1 convolution; a 3×3 convolution. Each with its FLOPs."""
+    generator = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device).to(dtype)
+
+    a, b = random(side, side), random(side, side)
     pixels = a.view(1, side // 32, 32, side).permute(0, 3, 1, 2)  # (1, side, side/32, 32), channels last
     kernels = b.view(side, side, 1, 1)
-    return [partial(torch.mm, a, b), partial(F.conv2d, pixels, kernels)]
+    num_images, channels = math.ceil(side / 9), side // 16  # in maps of 16×16: about the product's FLOPs
+    maps = random(num_images, channels, 16, 16).to(memory_format=torch.channels_last)
+    of_3x3 = random(channels, channels, 3, 3).to(memory_format=torch.channels_last)
+    return [
+        (2 * side**3, partial(torch.mm, a, b)),
+        (2 * side**3, partial(F.conv2d, pixels, kernels)),
+        (2 * maps.numel() * 9 * channels, partial(F.conv2d, maps, of_3x3, padding=1)),
+    ]
 
 
 def _most_bytes(device: torch.device, dtype: torch.dtype) -> float:
@@ -227,10 +240,8 @@ def layer_times(
     def median(call: Callable[[], object]) -> float:
         return statistics.median(time_repeats(call, device, repeats=repeats, seconds=seconds))
 
-    was_training = model.training
-    with memory_named(
-        f"while layers were timed, with a batch of {batch_size} images of {shape}", "Take a smaller batch_size"
-    ):
+    here = f"while layers were timed, with a batch of {batch_size} images of {shape}"
+    with memory_named(here, "Take a smaller batch_size"), keeping_modes(model):
         random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
         images = torch.randn(batch_size, *shape, generator=random, device=device)
         images = images.to(memory_format=torch.channels_last)  # (N, C, H, W)
@@ -239,13 +250,10 @@ def layer_times(
         is_cast = compute_in != torch.float32
         # No cache, whatever torch does in inference mode: with weights that a call before has cast, one is too fast.
         cast = torch.autocast(device.type, dtype=compute_in, enabled=is_cast, cache_enabled=False)
-        try:
-            with torch.inference_mode(), layers_named(model), cast:
-                whole_seconds = median(partial(model, images))
-                with _stopped_at(model, partial(_time, median=median, compute_in=compute_in)) as found:
-                    model(images)
-        finally:
-            model.train(was_training)
+        with torch.inference_mode(), layers_named(model), cast:
+            whole_seconds = median(partial(model, images))
+            with _stopped_at(model, partial(_time, median=median, compute_in=compute_in)) as found:
+                model(images)
     return LayerTimes(
         layers=_table(costs.layers, found, batch_size),
         whole_seconds=whole_seconds,

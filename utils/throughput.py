@@ -18,6 +18,7 @@ from torch import nn
 from utils.checks import image_shape, is_number, of_kind, whole
 from utils.device import device_name, dtype_name, resolve_dtype, synchronize, versions
 from utils.faults import check_not_lazy, layers_named, memory_named
+from utils.modes import keeping_modes
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,9 @@ def inference_throughput(
     device = torch.device(device)
     compute_in = resolve_dtype(dtype, device)
     random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
-    was_training = model.training
-    with memory_named(
-        f"while throughput was measured, with a batch of {batch_size} images of {input_shape}",
-        "Take a smaller batch_size, for all networks that you compare",
-    ):
+    here = f"while throughput was measured, with a batch of {batch_size} images of {input_shape}"
+    to_do = "Take a smaller batch_size, for all networks that you compare"
+    with memory_named(here, to_do), keeping_modes(model):
         images = torch.randn(batch_size, *input_shape, generator=random, device=device)
         images = images.to(memory_format=torch.channels_last)  # (N, C, H, W)
         # Not in inference mode: what is moved in it can't be trained afterwards.
@@ -79,11 +78,8 @@ def inference_throughput(
             with torch.autocast(device.type, dtype=compute_in, enabled=compute_in != torch.float32):
                 model(images)
 
-        try:
-            with torch.inference_mode(), layers_named(model):
-                rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
-        finally:
-            model.train(was_training)
+        with torch.inference_mode(), layers_named(model):
+            rates = [batch_size / s for s in time_repeats(batch, device, repeats=repeats, seconds=seconds)]
     return Throughput(
         images_per_s=statistics.median(rates),
         low=min(rates),

@@ -38,6 +38,7 @@ from utils.faults import (
     weights_are_no_numbers,
 )
 from utils.faults import TrainingError as TrainingError  # where those who train look for it
+from utils.modes import keeping_modes
 from utils.progress import progress_bar
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -333,14 +334,11 @@ def evaluate(
     whole("batch_size", batch_size, least=1)
     image_size = check_images(model, data, image_size)
     compute_in = resolve_dtype(dtype, data.device)
-    was_training = model.training
     with memory_named(f"while the network was moved to {data.device}", TOO_LARGE):
         model.to(data.device)  # not in inference mode: what is moved in it can't be trained afterwards
-    model.eval()
-    try:
+    with keeping_modes(model):
+        model.eval()
         result = _evaluate_in_what_fits(model, data, image_size, min(batch_size, len(data)), compute_in)
-    finally:
-        model.train(was_training)
     if not math.isfinite(result.loss):
         spoilt = _spoilt_image(data, torch.arange(len(data), device=data.device).split(batch_size), image_size)
         raise evaluation_is_no_number(result.loss, dtype_name(dtype, data.device), spoilt, not_finite_in(model))
@@ -381,8 +379,8 @@ def _evaluate(model: nn.Module, data: Data, image_size: int, batch_size: int, co
         loss += F.cross_entropy(scores.float(), labels, reduction="sum")
         predictions.append(scores.argmax(dim=1))
     predicted = torch.cat(predictions)
-    accuracy = (predicted == data.labels).double().mean()
-    return Evaluation(float(loss) / len(data), float(accuracy), predicted.cpu())
+    correct = int((predicted == data.labels).sum())
+    return Evaluation(float(loss) / len(data), correct / len(data), predicted.cpu())
 
 
 @torch.inference_mode()

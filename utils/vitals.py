@@ -22,7 +22,8 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from utils.checks import of_kind, shown
-from utils.faults import check_not_lazy, layers_named, not_finite_among, not_finite_in
+from utils.faults import check_batch_of_images, check_not_lazy, layers_named, not_finite_among, not_finite_in
+from utils.modes import keeping_modes
 
 NOTE = (
     "activation: how much what a layer hands on differs from image to image. gradient: how strongly the loss of an "
@@ -241,11 +242,11 @@ def _copied(tensor: Tensor, device: torch.device) -> Tensor:
 @contextmanager
 def _as_in_training(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Training mode, gradients, float32, nothing compiled; afterwards all is as before, the random numbers too."""
-    modes = {module: module.training for module in model.modules()}
-    compiled = {m: vars(m).pop("_compiled_call_impl") for m in modes if "_compiled_call_impl" in vars(m)}
+    compiled = {m: vars(m).pop("_compiled_call_impl") for m in model.modules() if "_compiled_call_impl" in vars(m)}
     on_mps = torch.mps.get_rng_state() if device.type == "mps" else None  # which fork_rng can't
     try:
         with (
+            keeping_modes(model),
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             torch.autocast(device.type, enabled=False),
             torch.enable_grad(),
@@ -253,8 +254,6 @@ def _as_in_training(model: nn.Module, device: torch.device) -> Iterator[None]:
             model.train()
             yield
     finally:
-        for module, was_training in modes.items():
-            module.training = was_training
         for module, call in compiled.items():
             module._compiled_call_impl = call
         if on_mps is not None:
@@ -265,16 +264,8 @@ def _as_in_training(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def _check_batch(images: Any, labels: Any) -> None:
-    of_kind("images", images, Tensor, "the first that data.train.batch(slice(128)) gives")
+    check_batch_of_images(images)
     of_kind("labels", labels, Tensor, "the second that data.train.batch(slice(128)) gives")
-    if images.ndim != 4 or not images.is_floating_point():
-        to_do = "take images[None] for one image" if images.ndim == 3 else "take what data.train.batch gives"
-        if images.ndim == 4:
-            to_do = "take images.float() / 255, or what data.train.batch gives"
-        raise ValueError(
-            f"images must be floating-point numbers of shape (N, channels, height, width), got {images.dtype} of shape "
-            f"{tuple(images.shape)}: {to_do}"
-        )
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         to_do = "take labels.long()" if labels.shape == images.shape[:1] else "give the labels of these images"
         raise ValueError(
