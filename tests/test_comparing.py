@@ -4,6 +4,7 @@ import math
 import random
 import statistics
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy import stats
 from utils import comparing, plots
 from utils.architectures import LENET, VGG, vgg_like
 from utils.catalog import EXPERIMENTS, KERNELS, LENET_STEP_BY_STEP
-from utils.comparing import by_arm, compared, difference, interval, reference_runs, seeds_needed, steps_to
+from utils.comparing import by_arm, compared, difference, interval, measured, reference_runs, seeds_needed, steps_to
 from utils.experiments import Arm, Experiment, fit_arms, sweep
 from utils.models import build
 from utils.profiling import profile
@@ -90,6 +91,20 @@ def test_an_experiment_that_nobody_has_measured_says_what_to_do():
         ValueError, match=r"nothing has no committed results: .*make experiments NAME=nothing.*--promote"
     ):
         reference_runs(replace(KERNELS, name="nothing"))
+
+
+def test_a_reference_of_another_experiment_than_the_declared_one_says_which_run_is_missing():
+    first, *others = LENET_STEP_BY_STEP.arms
+    longer = replace(first, recipe=replace(first.recipe, epochs=77))
+    with pytest.raises(ValueError, match=r"lenet.jsonl has no run of \"the book's\" .* seed 0, 1, 2: .*NAME=lenet"):
+        reference_runs(replace(LENET_STEP_BY_STEP, arms=(longer, *others)))
+    with pytest.raises(ValueError, match=r"has no run of \"the book's\" .* with seed 8: "):
+        reference_runs(replace(LENET_STEP_BY_STEP, seeds=(0, 8)))
+
+
+def test_what_was_stopped_before_its_first_step_has_no_loss():
+    never = SimpleNamespace(epochs=[], losses=[], steps_per_epoch=100, images_per_s=math.nan)
+    assert measured({"net": never}).loc["net"].tolist() == ["0", "–", "–", "–"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)

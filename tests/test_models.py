@@ -1,11 +1,13 @@
 """utils/blocks.py and utils/models.py: torchvision's networks are the reference for what torchvision has, the papers,
 written out here, for what it lacks."""
 
+import contextlib
 import errno
 import inspect
 import io
 import math
 import re
+import sys
 from email.message import Message
 from functools import cache
 from http.client import IncompleteRead
@@ -424,6 +426,15 @@ def test_a_failed_download_says_what_was_tried_and_leaves_nothing(hub, monkeypat
     assert f"to do: connect and run again; or fetch {URL} elsewhere and put the file" in message
     assert message.endswith(f"into {hub}")
     assert asked == [URL] and not list(hub.iterdir())
+
+
+def test_torchs_notice_with_the_path_of_its_cache_is_not_printed(hub, published, capsys):
+    """It would stand in a notebook that is published. Other lines are: the stream is torch's for that long."""
+    models.alexnet(weights="DEFAULT", progress=False)
+    assert str(hub) not in (printed := "".join(capsys.readouterr())) and "Downloading" not in printed
+    with contextlib.redirect_stdout(models._WithoutNotice(sys.stdout)):
+        print("something else")
+    assert capsys.readouterr().out == "something else\n"
 
 
 def test_an_interrupted_download_leaves_nothing(hub, monkeypatch):

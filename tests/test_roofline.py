@@ -365,8 +365,6 @@ def test_the_ceilings_are_the_best_of_all_timings(monkeypatch):
     product, convolution, of_3x3, copy = calls
     assert product.numel() == convolution.numel() == 512**2, "as slow as that, no larger ones are tried"
     assert of_3x3.shape[1:] == (32, 16, 16)
-        "as slow as that, no larger ones are tried"
-    )
     assert {t.dtype for t in calls} == {torch.bfloat16} and copy.nbytes == 2**20 and (copy == 1).all()
 
 

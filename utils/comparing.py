@@ -117,7 +117,7 @@ def measured(histories: Mapping[str, History]) -> pd.DataFrame:
             "epochs": f"{len(history.losses) / history.steps_per_epoch:g}",
             "training loss": f"{fmean(history.losses[-20:]):.2f}" if history.losses else "–",
             "validation accuracy": "–" if accuracy is None else f"{accuracy:.1%}",
-            "training images/s": f"{history.images_per_s:,.0f}",
+            "training images/s": f"{history.images_per_s:,.0f}" if history.losses else "–",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 

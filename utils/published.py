@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from torchvision.models import get_model_weights, list_models
 
@@ -40,10 +41,10 @@ def published(names: Sequence[str] = tuple(STORY)) -> list[Published]:
             meta = get_model_weights(name).IMAGENET1K_V1.meta
             accuracy, ops = meta["_metrics"]["ImageNet-1K"]["acc@1"], meta["_ops"]
         except (ValueError, AttributeError, KeyError):
+            near = get_close_matches(str(name).lower(), list_models(), cutoff=0.5) or list(STORY)
             raise ValueError(
-                f"names must be networks that torchvision has weights of, trained on ImageNet, such as "
-                f"{', '.join(map(repr, list(STORY)[:3]))}, got {name!r}: torchvision.models.list_models() has "
-                f"{len(list_models())} names"
+                f"names must be networks that torchvision has weights of, trained on ImageNet, got {name!r}: take "
+                f"{' or '.join(map(repr, near[:3]))}, or another of torchvision.models.list_models()"
             ) from None
         family = next(
             (kind for kind, begin in (("AlexNet", "alex"), ("VGG", "vgg")) if name.startswith(begin)), "other"

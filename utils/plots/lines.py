@@ -42,10 +42,11 @@ def lines(
         axes.plot(values[:, 0], values[:, 1], color=colour, marker=marker, markersize=8, gid=f"line: {name}")
         if values.shape[1] == 4:
             axes.vlines(values[:, 0], values[:, 2], values[:, 3], color=colour, linewidth=1.3)
-    everything = np.concatenate([values[:, :2] for values in rows.values()])
-    for axis, column, scale in ((axes.xaxis, 0, "x"), (axes.yaxis, 1, "y")):
+    across = np.concatenate([values[:, 0] for values in rows.values()])
+    upwards = np.concatenate([values[:, 1:].ravel() for values in rows.values()])  # with the ends of the lines
+    for axis, values, scale in ((axes.xaxis, across, "x"), (axes.yaxis, upwards, "y")):
         if scale in log:
-            make_logarithmic(axis, everything[:, column].min() / 1.15, everything[:, column].max() * 1.15)
+            make_logarithmic(axis, values.min() / 1.15, values.max() * 1.15)
         else:
             axis.set_major_formatter(lambda value, _: plain(value))
     if labels:
@@ -69,9 +70,7 @@ def _checked(name: str, values: Sequence[Row], log: str) -> np.ndarray:
         raise ValueError(f"{name}: its points must all be (x, y), or all (x, y, low, high), got {list(values)[:2]!r} …")
     if not np.isfinite(table).all():
         raise ValueError(f"{name}: its points must be finite numbers")
-    for scale, column in (("x", 0), ("y", 1)):
-        if scale in log and table[:, column].min() <= 0:
-            raise ValueError(
-                f"{name}: on a logarithmic {scale} axis numbers must be above 0, got {table[:, column].min():g}"
-            )
+    for scale, own in (("x", table[:, :1]), ("y", table[:, 1:])):
+        if scale in log and own.min() <= 0:
+            raise ValueError(f"{name}: on a logarithmic {scale} axis numbers must be above 0, got {own.min():g}")
     return table[table[:, 0].argsort(kind="stable")]
