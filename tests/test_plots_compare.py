@@ -148,7 +148,7 @@ def test_lines_are_drawn_in_the_order_of_x_with_their_intervals():
     ends = sorted(tuple(segment[:, 1]) for c in axes.collections for segment in c.get_segments())
     assert ends == [(25, 26), (26.5, 27.5), (27, 29), (29.0, 30.0)]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["A", "D"]
-    assert figure.alt.startswith("Deeper: top-1 error, % against weight layers. one scale: 29.6 at 11, 27 at 16.")
+    assert figure.alt.startswith("Deeper: top-1 error, % against weight layers. one scale: 29.6 at A, 27 at D.")
     assert_legible(figure)
 
 

@@ -3,8 +3,10 @@
 `make experiments NAME=curve` runs one as it stands here; the lessons run smaller copies of them. What is measured is
 filed under the architecture, recipe and seed: a change here means that its reference has to be measured anew.
 
-A learning rate has to be chosen on the validation images, each arm's for itself (tools/tune.py). Where that has not
-been done yet, it stands beside the experiment.
+Learning rates are chosen on the validation images, each arm's for itself: tools/tune.py, one seed, 2 to 5 epochs,
+rates a factor of 2 to 5 apart, until a higher one was worse or the network was lost. Where it was done otherwise, that
+stands beside the experiment. All but those that say so end at a rate of 0 (one-cycle): more epochs would be another
+training, not the same one for longer.
 """
 
 from __future__ import annotations

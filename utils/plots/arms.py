@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def arms(runs: Mapping[str, Sequence[Record]], *, title: str = "Accuracy, arm by
     from utils.comparing import accuracies_of, accuracy_interval, checked
 
     accuracies = {name: accuracies_of(own) for name, own in checked(runs).items()}
-    means = {name: sum(values) / len(values) for name, values in accuracies.items()}
+    means = {name: fmean(values) for name, values in accuracies.items()}
     intervals = {name: accuracy_interval(own) for name, own in runs.items() if len(own) > 1}
     fence = lower_fence(list(means.values()))
     inside = [name for name in accuracies if means[name] >= fence]

@@ -56,9 +56,12 @@ def lines(
         name_ends(axes, {name: (values[-1, 0], values[-1, 1]) for name, values in rows.items()}, looks)
     headline(axes, title, note or None)
 
+    def place(x: float) -> str:
+        return (labels or {}).get(x, f"{x:,.4g}").replace("\n", " ")
+
     figure.title = title
     figure.alt = f"{title}: {y} against {x}. " + " ".join(
-        f"{name}: " + ", ".join(f"{row[1]:,.4g} at {row[0]:,.4g}" for row in values) + "."
+        f"{name}: " + ", ".join(f"{row[1]:,.4g} at {place(row[0])}" for row in values) + "."
         for name, values in rows.items()
     )
     return figure
