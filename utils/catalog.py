@@ -116,8 +116,8 @@ ALEXNET_EXTRAS = Experiment(
         Arm(ALEXNET_SMALL, Recipe(epochs=5, lr=0.05), "overlapping pooling"),
         Arm(_with_plain_pooling(ALEXNET_SMALL), Recipe(epochs=5, lr=0.05), "pooling side by side"),
         Arm(_with_lrn(ALEXNET_SMALL), Recipe(epochs=5, lr=0.05), "overlapping pooling and LRN"),
-        Arm(_FRAMED, Recipe(epochs=5, lr=0.05), "overlapping, 30×30, BN"),
-        Arm(_with_plain_pooling(_FRAMED), Recipe(epochs=5, lr=0.05), "side by side, 30×30, BN"),
+        Arm(_FRAMED, Recipe(epochs=5, lr=0.2), "overlapping, 30×30, BN"),
+        Arm(_with_plain_pooling(_FRAMED), Recipe(epochs=5, lr=0.2), "side by side, 30×30, BN"),
     ),
     seeds=FIVE_SEEDS,
 )
@@ -138,6 +138,7 @@ def _linear_pairs(norm: str, channels: tuple[int, int] = (16, 32)) -> Architectu
     return Architecture(blocks, _POOLED, norm="batch", init="he")
 
 
+# On validation three and six 3×3 did better still with 0.2 than with 0.4, by less than one seed can tell.
 KERNELS = Experiment(
     name="kernels",
     question="One large kernel, or several 3×3: at an equal receptive field, equal parameters, equal arithmetic?",
@@ -222,7 +223,7 @@ HEADS = Experiment(
     question="What do a VGG's dense layers buy, against global average pooling?",
     arms=(
         Arm(_headed(Head(hidden=(512, 512), dropout=0.5)), Recipe(epochs=5, lr=0.2), "512-512, dropout"),
-        Arm(_headed(Head(hidden=(512, 512))), Recipe(epochs=5, lr=0.2), "512-512"),
+        Arm(_headed(Head(hidden=(512, 512))), Recipe(epochs=5, lr=0.4), "512-512"),
         Arm(_headed(Head(hidden=(128,))), Recipe(epochs=5, lr=0.2), "128"),
         Arm(_headed(_POOLED), Recipe(epochs=5, lr=0.2), "global average pooling"),
     ),
