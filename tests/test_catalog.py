@@ -66,28 +66,34 @@ def counted(architecture):
 
 def test_the_activations_are_compared_without_regularisation_at_a_constant_rate():
     arms = catalog.ALEXNET_ACTIVATION.arms
-    assert [arm.architecture.activation for arm in arms] == ["relu", "tanh", "sigmoid"] * 2
+    assert [arm.architecture.activation for arm in arms] == ["relu", "tanh", "sigmoid"] * 2 + ["sigmoid"]
     for arm in arms:
         same = arm.architecture.change(activation="relu", norm="none", init="he")
         assert same == arms[0].architecture and same.head.dropout == 0
-        assert (arm.recipe.schedule, arm.recipe.weight_decay) == ("constant", 0.0)
+        schedule = "one-cycle" if "the rate decays" in arm.label else "constant"
+        assert (arm.recipe.schedule, arm.recipe.weight_decay) == (schedule, 0.0)
         assert arm.architecture.init == ("he" if arm.architecture.activation == "relu" else "xavier")
 
 
 def test_dropout_and_augmentation_are_crossed():
     found = {arm.label: (arm.architecture.head.dropout, arm.recipe.augment) for arm in catalog.ALEXNET_DROPOUT.arms}
     assert found == {
-        "neither": (0.0, "none"), "dropout": (0.5, "none"),
+        "plain": (0.0, "none"), "dropout": (0.5, "none"),
         "augmentation": (0.0, "flip+shift"), "both": (0.5, "flip+shift"),
     }  # fmt: skip
 
 
 def test_overlapping_pooling_and_lrn_are_all_that_differs():
-    overlapping, plain, lrn = networks_of(catalog.ALEXNET_EXTRAS)
+    overlapping, plain, lrn, *framed = networks_of(catalog.ALEXNET_EXTRAS)
     assert [b.pool and (b.pool.kernel_size, b.pool.stride) for b in overlapping.blocks] == [(3, 2), (3, 2), None]
     assert [b.pool and (b.pool.kernel_size, b.pool.stride) for b in plain.blocks] == [(2, 2), (2, 2), None]
     assert [conv.norm for conv in lrn.convs] == ["lrn", "lrn", None, None, None]
     assert len({counted(a)[0] for a in (overlapping, plain, lrn)}) == 1
+    # Of 28×28 pixels the windows leave maps of another size; of 30×30 they don't, so that they alone differ.
+    assert counted(overlapping)[1] < counted(plain)[1]
+    assert counted(framed[0]) == counted(framed[1])
+    assert [b.pool for b in framed[0].blocks] == [b.pool for b in overlapping.blocks]
+    assert [b.pool for b in framed[1].blocks] == [b.pool for b in plain.blocks]
 
 
 def test_the_kernels_that_are_compared_see_the_same():
@@ -101,10 +107,13 @@ def test_the_kernels_that_are_compared_see_the_same():
 
 def test_the_linear_pairs_differ_from_the_stack_in_what_stands_between():
     arms = arms_of(catalog.KERNELS)
-    linear, stack = arms["two 3×3, no ReLU between"], arms["two 3×3"]
-    kept = [layer for layer in build(linear, device="meta").features if not list(layer.parameters()) == []]
-    assert [type(layer).__name__ for layer in kept] == ["Conv2d", "Conv2d", "BatchNorm2d"] * 2
-    assert counted(linear) == counted(stack)
+    stack, between = arms["two 3×3"], {"nothing between": [], "BN and no ReLU between": ["BatchNorm2d"]}
+    for name, norm in between.items():
+        linear = arms[f"two 3×3, {name}"]
+        layers = [type(layer).__name__ for layer in build(linear, device="meta").features]
+        kept = [layer for layer in layers if layer != "Identity"]
+        assert kept == ["Conv2d", *norm, "Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"] * 2
+        assert counted(linear) == counted(stack)
 
 
 def test_the_wider_5x5_have_the_weights_or_the_arithmetic_of_two_3x3():

@@ -4,7 +4,6 @@ import math
 import random
 import statistics
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +12,21 @@ from scipy import stats
 from utils import comparing, plots
 from utils.architectures import LENET, VGG, vgg_like
 from utils.catalog import EXPERIMENTS, KERNELS, LENET_STEP_BY_STEP
-from utils.comparing import by_arm, compared, difference, interval, measured, reference_runs, seeds_needed, steps_to
+from utils.comparing import (
+    by_arm,
+    compared,
+    difference,
+    interval,
+    measured,
+    reference_runs,
+    seeds_needed,
+    side_by_side,
+    steps_to,
+)  # fmt: skip
 from utils.experiments import Arm, Experiment, fit_arms, sweep
 from utils.models import build
 from utils.profiling import profile
-from utils.training import Recipe, evaluate
+from utils.training import History, Recipe, evaluate
 
 TWO = Experiment(
     "two", "Which?",
@@ -103,13 +112,40 @@ def test_a_reference_of_another_experiment_than_the_declared_one_says_which_run_
 
 
 def test_what_was_stopped_before_its_first_step_has_no_loss():
-    never = SimpleNamespace(epochs=[], losses=[], steps_per_epoch=100, images_per_s=math.nan)
+    never = History({}, seed=0, device="cpu", dtype="float32", total_steps=100, steps_per_epoch=100)
     assert measured({"net": never}).loc["net"].tolist() == ["0", "–", "–", "–"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
 def test_each_declared_arm_has_a_label_of_its_own(experiment):
     assert by_arm(experiment, []) == {}
+
+
+# --- what a student can get wrong -----------------------------------------------------------------------------------
+
+HISTORY = History({}, seed=0, device="cpu", dtype="float32", total_steps=1, steps_per_epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: compared({"a": HISTORY}), r"runs\['a'\] must be a sequence .*got History"),
+        (lambda: compared({"a": [HISTORY]}), r"runs\['a'\]\[0\] must be the record of a run.*measured\(histories\)"),
+        (lambda: compared({"a": run(0.9)}), r"runs\['a'\] must be a sequence"),
+        (lambda: compared({"a": [run(math.nan)]}), "must be the record of a run, with its accuracy"),
+        (lambda: difference({"a": 5, "b": 5}, "a", "b"), r"runs\['a'\] must be a sequence"),
+        (lambda: measured(HISTORY), "histories must be a dict"),
+        (lambda: measured({"a": [HISTORY]}), r"histories\['a'\] must be a History"),
+        (lambda: measured({}), "histories must be a dict"),
+        (lambda: side_by_side(VGG["A"]), "architectures must be a dict"),
+        (lambda: side_by_side({"A": "VGG"}), r"architectures\['A'\] must be an Architecture, got 'VGG'"),
+        (lambda: reference_runs("kernels"), "experiment must be an Experiment, such as KERNELS, got 'kernels'"),
+        (lambda: steps_to(HISTORY, 0.3), "run must be the record of a run"),
+    ],
+)
+def test_what_is_no_comparison_is_refused_in_words(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 # --- one arm ----------------------------------------------------------------------------------------------------------

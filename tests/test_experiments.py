@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from utils import device, experiments, training
 from utils.architectures import Architecture, Head, vgg_like
-from utils.experiments import Arm, Experiment, Run, plan, promote, reference, sweep
+from utils.catalog import KERNELS
+from utils.experiments import Arm, Experiment, Run, fit_arms, plan, promote, reference, sweep
 from utils.faults import OutOfMemory
 from utils.models import build
 from utils.results import ResultsFile, points, table
@@ -1042,3 +1043,20 @@ def test_nothing_goes_on_from_the_reference(whole, tmp_path, trained):
     trained.clear()
     _, lines = swept(TWO, whole, None)
     assert len(trained) == 4 and lines == []
+
+
+@pytest.mark.parametrize(
+    ("arms", "options", "message"),
+    [
+        (KERNELS, {}, r"arms must be a list of them, got Experiment.*experiment\.arms"),
+        (KERNELS.arms[0], {}, r"arms must be a list of them, got Arm.*: write \[arm\]"),
+        ([], {}, "arms must be at least one Arm, got none"),
+        (["one 5×5"], {}, r"arms\[0\] must be an Arm, got 'one 5×5'"),
+        (KERNELS.arms[:1] * 2, {}, "each arm needs a label of its own, got 'one 5×5' twice"),
+        (KERNELS.arms[:1], {"epoch": 1}, "epoch is not a field of Recipe: it has augment, "),
+        (KERNELS.arms[:1], {"seed": "a"}, "seed must be a whole number of at least 0, got 'a'"),
+    ],
+)
+def test_arms_that_cannot_be_trained_are_refused_before_anything_is(tiny, arms, options, message):
+    with pytest.raises(ValueError, match=message):
+        fit_arms(arms, tiny.train, **options)

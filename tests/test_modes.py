@@ -51,6 +51,21 @@ def test_the_modes_are_put_back_after_an_error():
     assert modes_of(net) == before
 
 
+@pytest.mark.parametrize(
+    ("layers", "images", "options", "message"),
+    [
+        (None, torch.zeros(1, 1, 8, 8), {}, "layers must be a Module, such as net.features"),
+        (torch.nn.Conv2d(1, 1, 3, device="meta"), torch.zeros(1, 1, 8, 8), {}, "shapes but no numbers"),
+        (torch.nn.Conv2d(1, 1, 3), torch.zeros(0, 1, 8, 8), {}, "images must be at least one, got none"),
+        (torch.nn.Conv2d(1, 1, 3), torch.full((1, 1, 8, 8), torch.nan), {}, "images must be finite numbers"),
+        (torch.nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 8, 8), {"seed": "a"}, "seed must be a whole number"),
+    ],
+)
+def test_an_effective_field_that_would_be_rubbish_is_refused(layers, images, options, message):
+    with pytest.raises(ValueError, match=message):
+        effective_field(layers, images, **options)
+
+
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8), None])
 def test_an_effective_field_of_no_images_says_what_was_expected(images):
     with pytest.raises(ValueError, match="images must be"):

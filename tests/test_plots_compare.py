@@ -129,7 +129,7 @@ def test_parts_lie_one_behind_the_other():
 
 
 def test_parts_that_cannot_be_drawn_are_refused():
-    with pytest.raises(ValueError, match="parts must hold at least one network"):
+    with pytest.raises(ValueError, match="parts must be a dict, such as"):
         plots.stacked_bars({}, title="", unit="")
     with pytest.raises(ValueError, match="A: kind must be one of conv, pool, dense, other, got 'head'"):
         plots.stacked_bars({"A": {"head": 1}}, title="", unit="")

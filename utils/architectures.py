@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
-from utils.checks import is_number, one_of, share, truth, tuple_of, whole
+from utils.checks import changed, is_number, one_of, share, truth, tuple_of, whole
 
 NORMS = ("none", "batch", "lrn")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "identity")
@@ -264,13 +264,9 @@ class Architecture:
 
     def change(self, **changes: Any) -> Architecture:
         """A copy with some fields changed: `VGG["A"].change(norm="batch", num_classes=10)`."""
-        names = {f.name for f in fields(self)}
-        for name in changes:
-            if name not in names:
-                raise ValueError(f"{name} is not a field of Architecture: it has {', '.join(sorted(names))}")
         if "init" in changes and "init_std" not in changes and changes["init"] != "normal":
             changes["init_std"] = None
-        return replace(self, **changes)
+        return changed(self, changes)
 
     def scaled(self, factor: float) -> Architecture:
         """A copy with every layer's width (but the classes) multiplied by `factor`: `VGG["A"].scaled(1 / 8)`."""

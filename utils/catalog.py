@@ -85,7 +85,7 @@ ALEXNET_DROPOUT = Experiment(
     name="alexnet_dropout",
     question="Do dropout and augmentation close the gap between training and test images?",
     arms=(
-        Arm(_unregularised(), Recipe(epochs=10, lr=0.05), "neither"),
+        Arm(_unregularised(), Recipe(epochs=10, lr=0.05), "plain"),
         Arm(ALEXNET_SMALL, Recipe(epochs=10, lr=0.05), "dropout"),
         Arm(_unregularised(), Recipe(epochs=10, lr=0.05, augment="flip+shift"), "augmentation"),
         Arm(ALEXNET_SMALL, Recipe(epochs=10, lr=0.05, augment="flip+shift"), "both"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
 def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
     """`value` as a tuple: lists (from JSON, from a student) do as well. ValueError if an item isn't a `kind`."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{name} must be a sequence such as a tuple or a list, got {value!r}")
+        raise ValueError(f"{name} must be a sequence such as a tuple or a list, got {shown(value, 400)}")
     for i, item in enumerate(value):
         if kind is not None and not isinstance(item, kind):
             raise ValueError(f"{name}[{i}] must be {a(kind)}, got {shown(item, 120)}")
@@ -65,6 +66,15 @@ def of_kind(name: str, value: Any, kind: type, example: str) -> None:
         raise ValueError(f"{name} must be {a(kind)}, such as {example}, got {shown(value)}")
 
 
+def dict_of(name: str, value: Any, kind: type, example: str) -> None:
+    """ValueError unless `value` is a dict of names and such values, one at least; it names an example of one."""
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"{name} must be a dict, such as {example}, got {shown(value)}")
+    for key, item in value.items():
+        if not isinstance(item, kind):
+            raise ValueError(f"{name}[{key!r}] must be {a(kind)}, got {shown(item)}")
+
+
 def shown(value: Any, length: int = 80) -> str:
     """`value` as Python writes it, on one line and cut off: a network's or an architecture's text fills a screen."""
     text = " ".join(repr(value).split())
@@ -74,6 +84,15 @@ def shown(value: Any, length: int = 80) -> str:
 def a(kind: type) -> str:
     """`a Recipe`, `an Architecture`."""
     return f"a{'n' * (kind.__name__[0] in 'AEIOU')} {kind.__name__}"
+
+
+def changed(thing: Any, changes: Mapping[str, Any]) -> Any:
+    """A copy of a dataclass with some fields changed. ValueError for what it has no field of."""
+    names = [f.name for f in fields(thing)]
+    for name in changes:
+        if name not in names:
+            raise ValueError(f"{name} is not a field of {type(thing).__name__}: it has {', '.join(sorted(names))}")
+    return replace(thing, **changes)
 
 
 def with_tilde(path: Path) -> str:

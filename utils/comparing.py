@@ -17,8 +17,8 @@ import pandas as pd
 from scipy import stats
 
 from utils.architectures import Architecture
-from utils.checks import is_number, of_kind, one_of, shown
-from utils.experiments import Arm, Experiment, reference_file
+from utils.checks import dict_of, is_number, of_kind, one_of, shown, tuple_of
+from utils.experiments import Arm, Experiment, checked_arms, reference_file
 from utils.models import build
 from utils.profiling import profile
 from utils.results import Record, ResultsFile
@@ -41,14 +41,9 @@ def by_arm(experiment: Experiment, records: Sequence[Record]) -> dict[str, list[
     Raises ValueError if two arms have the same label.
     """
     of_kind("experiment", experiment, Experiment, "KERNELS")
-    labels = [arm.label for arm in experiment.arms]
-    if twice := [label for label in labels if labels.count(label) > 1]:
-        raise ValueError(
-            f"each arm needs a label of its own, got {twice[0]!r} twice: give them names, Arm(…, name='…')"
-        )
     runs = {
         arm.label: sorted((r for r in records if r["kind"] == "run" and _is_of(r, arm)), key=lambda r: r["seed"])
-        for arm in experiment.arms
+        for arm in checked_arms(experiment.arms)
     }
     return {label: own for label, own in runs.items() if own}
 
@@ -65,8 +60,12 @@ def reference_runs(experiment: Experiment) -> dict[str, list[Record]]:
 
     Raises ValueError if none has, or if a run is missing: then the experiment has been changed since.
     """
+    of_kind("experiment", experiment, Experiment, "KERNELS")
     name, file = experiment.name, reference_file(experiment)
-    way_out = f"measure it with `make experiments NAME={name}`, and keep it with ARGS=--promote"
+    way_out = (
+        f"results are kept of what utils/catalog.py declares. Write it there, measure it with `make experiments "
+        f"NAME={name}`, and keep it with ARGS=--promote; or run it here, by_arm(experiment, sweep(experiment, data))"
+    )
     if file is None:
         raise ValueError(f"{name} has no committed results: {way_out}")
     runs = by_arm(experiment, ResultsFile(file).read())
@@ -74,8 +73,8 @@ def reference_runs(experiment: Experiment) -> dict[str, list[Record]]:
         seeds = {run["seed"] for run in runs.get(arm.label, ())}
         if missing := [str(seed) for seed in experiment.seeds if seed not in seeds]:
             raise ValueError(
-                f"{file.name} has no run of {arm.label!r} as it is declared now with seed {', '.join(missing)}: if you "
-                f"have changed the experiment, {way_out}"
+                f"{file.name} has no run of {arm.label!r} as it is declared now with seed {', '.join(missing)}: "
+                f"{way_out}"
             )
     return runs
 
@@ -89,6 +88,7 @@ def side_by_side(architectures: Mapping[str, Architecture], *, batch_size: int |
     With batch_size also what a training step with so many images holds in memory, with SGD: see
     `Profile.training_memory`.
     """
+    dict_of("architectures", architectures, Architecture, "{'LeNet': LENET, 'VGG-11': VGG['A']}")
     columns = {}
     for name, architecture in architectures.items():
         costs = profile(build(architecture, device="meta"))
@@ -110,6 +110,7 @@ def side_by_side(architectures: Mapping[str, Architecture], *, batch_size: int |
 
 def measured(histories: Mapping[str, History]) -> pd.DataFrame:
     """A table for people of what `fit` saw, one row a network: epochs, loss, validation accuracy, images a second."""
+    dict_of("histories", histories, History, "{'LeNet': fit(net, data.train)}; of a sweep's records: compared")
     rows = {}
     for name, history in histories.items():
         accuracy = history.epochs[-1]["validation_accuracy"] if history.epochs else None
@@ -145,6 +146,7 @@ def steps_to(run: Record, loss: float) -> int | None:
 
     To within the `steps_per_loss` steps that the record keeps one loss of.
     """
+    _check_run("run", run)
     if not is_number(loss) or loss <= 0:
         raise ValueError(f"loss must be a number above 0, got {loss!r}")
     every, losses = run["steps_per_loss"], run["losses"]
@@ -318,6 +320,8 @@ def checked(runs: Runs) -> Runs:
     if not isinstance(runs, Mapping) or not runs:
         raise ValueError(f"runs must be a dict of arms and their records, as by_arm gives it, got {shown(runs)}")
     for name, own in runs.items():
+        for i, run in enumerate(tuple_of(f"runs[{name!r}]", own)):
+            _check_run(f"runs[{name!r}][{i}]", run)
         if not own:
             raise ValueError(f"{name}: there must be at least one run, got none: has its training failed?")
     everything = [(name, run) for name, own in runs.items() for run in own]
@@ -329,3 +333,11 @@ def checked(runs: Runs) -> Runs:
                     f"{what}, {following[what]!r} and {run[what]!r}"
                 )
     return runs
+
+
+def _check_run(name: str, run: Record) -> None:
+    if not isinstance(run, Mapping) or not is_number(run.get("accuracy")):
+        raise ValueError(
+            f"{name} must be the record of a run, with its accuracy, as sweep gives it, got {shown(run)}: for what fit "
+            f"gives there is measured(histories)"
+        )

@@ -21,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from utils.architectures import Architecture
-from utils.checks import of_kind, one_of, tuple_of, whole
+from utils.checks import changed, of_kind, one_of, shown, tuple_of, whole
 from utils.cores import cpu_cores
 from utils.data import FashionMNIST, Images
 from utils.device import device_name, dtype_name, versions
@@ -101,7 +101,7 @@ class Experiment:
 
     def change(self, **recipe: Any) -> Experiment:
         """A copy in which every arm's recipe is changed alike: `CURVE.change(epochs=1)`."""
-        return replace(self, arms=tuple(replace(arm, recipe=replace(arm.recipe, **recipe)) for arm in self.arms))
+        return replace(self, arms=tuple(replace(arm, recipe=changed(arm.recipe, recipe)) for arm in self.arms))
 
 
 @dataclass(frozen=True)
@@ -243,15 +243,34 @@ def fit_arms(
 
     recipe: what is changed in every arm's recipe, such as epochs=2. Each begins from the weights that `sweep` gives it
     with this seed. progress: with a bar for each, and a word about one that has learnt nothing.
+
+    Raises ValueError for what are no arms, or two with one label, for a field that recipes don't have, and for what
+    `fit` can't train.
     """
+    recipes = {arm.label: changed(arm.recipe, recipe) for arm in checked_arms(arms)}
+    whole("seed", seed, least=0)
     nets, histories = {}, {}
     for arm in arms:
         torch.manual_seed(seed)
         net = build(arm.architecture)
-        changed = replace(arm.recipe, **recipe)
-        histories[arm.label] = fit(net, data, changed, validation=validation, seed=seed, progress=progress)
+        histories[arm.label] = fit(net, data, recipes[arm.label], validation=validation, seed=seed, progress=progress)
         nets[arm.label] = net
     return nets, histories
+
+
+def checked_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """ValueError unless these are arms, one at least, each with a label of its own."""
+    if isinstance(arms, (Arm, Experiment)):
+        raise ValueError(f"arms must be a list of them, got {shown(arms)}: write [arm], or experiment.arms")
+    arms = tuple_of("arms", arms, Arm)
+    labels = [arm.label for arm in arms]
+    if not arms:
+        raise ValueError("arms must be at least one Arm, got none: take some of an experiment's, as KERNELS.arms[:2]")
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ValueError(
+            f"each arm needs a label of its own, got {twice[0]!r} twice: give them names, Arm(…, name='…')"
+        )
+    return arms
 
 
 def _pieces(values: list[float], length: int) -> Iterator[list[float]]:

@@ -124,6 +124,17 @@ def weights_are_no_numbers(found: str, step: int, total: int, loss: float, lr: f
     )
 
 
+def check_numbers(model: nn.Module) -> None:
+    """ValueError if there is nothing to compute with: weights without numbers, or that are none."""
+    if found := next((name for name, p in model.named_parameters() if p.is_meta), None):
+        raise ValueError(f"the model has shapes but no numbers ({found} is on 'meta'): build it without device='meta'")
+    if found := not_finite_in(model):
+        raise ValueError(
+            f"the model's weights must be finite numbers, and {found}: a training that failed has spoilt them. Build "
+            f"it anew, and look at it before that happens"
+        )
+
+
 def check_batch_of_images(images: object) -> None:
     """ValueError unless these are floating-point numbers (N, channels, height, width)."""
     of_kind("images", images, Tensor, "the first that data.train.batch(slice(128)) gives")

@@ -94,6 +94,8 @@ def open_photo(source: Source) -> Image.Image:
     Raises PhotoError for what isn't a photograph that Pillow can read, ValueError for another kind of source.
     """
     if isinstance(source, Image.Image):
+        if 0 in source.size:
+            raise PhotoError(f"a photograph must have pixels, got a picture of {source.width}×{source.height}")
         return _upright_rgb(source)
     stream, name = _opened(source)
     with stream, warnings.catch_warnings():

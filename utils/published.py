@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from torchvision.models import get_model_weights, list_models
+from torchvision.models import get_model_weights
+
+from utils.checks import tuple_of
 
 # AlexNet, VGG, and what followed, until 2019.
 STORY = {
@@ -36,18 +38,18 @@ def published(names: Sequence[str] = tuple(STORY)) -> list[Published]:
     Raises ValueError for a name that torchvision doesn't have.
     """
     found = []
-    for name in names:
+    for name in tuple_of("names", names, str):
         try:
             meta = get_model_weights(name).IMAGENET1K_V1.meta
             accuracy, ops = meta["_metrics"]["ImageNet-1K"]["acc@1"], meta["_ops"]
         except (ValueError, AttributeError, KeyError):
-            near = get_close_matches(str(name).lower(), list_models(), cutoff=0.5) or list(STORY)
+            near = get_close_matches(name.lower(), STORY, cutoff=0.5) or list(STORY)
             raise ValueError(
                 f"names must be networks that torchvision has weights of, trained on ImageNet, got {name!r}: take "
                 f"{' or '.join(map(repr, near[:3]))}, or another of torchvision.models.list_models()"
             ) from None
         family = next(
-            (kind for kind, begin in (("AlexNet", "alex"), ("VGG", "vgg")) if name.startswith(begin)), "other"
+            (kind for kind, begin in (("AlexNet", "alex"), ("VGG", "vgg")) if name.lower().startswith(begin)), "other"
         )
         found.append(Published(STORY.get(name, name), family, accuracy / 100, meta["num_params"], 1e9 * ops))
     return found

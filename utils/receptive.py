@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from utils.faults import check_batch_of_images, layers_named
+from utils.checks import of_kind, whole
+from utils.faults import check_batch_of_images, check_numbers, layers_named, not_finite_among
 from utils.modes import keeping_modes
 
 
@@ -20,12 +21,19 @@ def effective_field(layers: nn.Module, images: Tensor, *, seed: int = 0) -> Tens
 
     Raises ValueError if the images aren't such, or the layers don't give feature maps.
     """
+    of_kind("layers", layers, nn.Module, "net.features")
+    check_numbers(layers)
     check_batch_of_images(images)
+    if not len(images):
+        raise ValueError("images must be at least one, got none: take what data.train.batch(slice(64)) gives")
+    if found := not_finite_among(images, torch.arange(len(images))):
+        raise ValueError(f"images must be finite numbers, and {found}: repair that image or leave it out")
+    whole("seed", seed, least=0)
     pixels = images.detach().clone().requires_grad_()
     with keeping_modes(layers), layers_named(layers), torch.enable_grad():
         layers.eval()
         maps = layers(pixels)
-    if maps.dim() != 4:
+    if maps.dim() != 4 or 0 in maps.shape:
         raise ValueError(
             f"layers must give feature maps (N, channels, height, width), got shape {tuple(maps.shape)}: leave out "
             f"what comes after the convolutions, such as net.features"

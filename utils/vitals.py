@@ -22,7 +22,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from utils.checks import of_kind, shown
-from utils.faults import check_batch_of_images, check_not_lazy, layers_named, not_finite_among, not_finite_in
+from utils.faults import check_batch_of_images, check_not_lazy, check_numbers, layers_named, not_finite_among
 from utils.modes import keeping_modes
 
 NOTE = (
@@ -110,7 +110,7 @@ def vital_signs(model: nn.Module, images: Tensor, labels: Tensor) -> VitalSigns:
     model = getattr(model, "_orig_mod", model)  # of torch.compile(model), which would hide the layers
     check_not_lazy(model)
     _check_batch(images, labels)
-    _check_weights(model)
+    check_numbers(model)
     labels = labels.to(images.device)
     weights = {name: _copied(p, images.device).requires_grad_() for name, p in model.named_parameters()}
     buffers = {name: _copied(b, images.device) for name, b in model.named_buffers()}
@@ -278,16 +278,6 @@ def _check_batch(images: Any, labels: Any) -> None:
         )
     if found := not_finite_among(images, torch.arange(len(images))):
         raise ValueError(f"images must be finite numbers, and {found}: repair that image or leave it out")
-
-
-def _check_weights(model: nn.Module) -> None:
-    if found := next((name for name, p in model.named_parameters() if p.is_meta), None):
-        raise ValueError(f"the model has shapes but no numbers ({found} is on 'meta'): build it without device='meta'")
-    if found := not_finite_in(model):
-        raise ValueError(
-            f"the model's weights must be finite numbers, and {found}: a training that failed has spoilt them. Build "
-            f"it anew, and look at its vital signs before that happens"
-        )
 
 
 def _check_scores(scores: Any, labels: Tensor, readings: list[_Reading]) -> None:

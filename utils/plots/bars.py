@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from utils.checks import dict_of, of_kind
 from utils.plots.style import COLOURS, LessonFigure, counted, headline, listed, style, text_on
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def layer_costs(profile: Profile, *, title: str = "Where parameters sit, and whe
 
     profile: what `utils.profiling.profile` gives. The layers are numbered in the order in which they run.
     """
+    from utils.profiling import Profile
+
+    of_kind("profile", profile, Profile, "profile(build(ALEXNET, device='meta'))")
     layers = profile.layers[profile.layers.macs > 0]
     if layers.empty:
         raise ValueError("the network must have a convolution or a dense layer to draw, got none")
@@ -107,8 +111,7 @@ def stacked_bars(parts: Mapping[str, Mapping[str, float]], *, title: str, unit: 
 
     The parts are kinds ("conv", "pool", "dense", "other"), which decide the colour. unit: what the values count.
     """
-    if not parts:
-        raise ValueError("parts must hold at least one network to draw, got none")
+    dict_of("parts", parts, dict, "{'A': {'conv': 9_220_480, 'dense': 123_642_856}}")
     for name, values in parts.items():
         _check([(name, kind, value) for kind, value in values.items()])
     figure = LessonFigure(height=1.5 + 0.42 * len(parts))

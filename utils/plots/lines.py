@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from utils.checks import shown
 from utils.plots.axes import make_logarithmic, plain
 from utils.plots.curves import MARKERS, name_ends
 from utils.plots.style import CYCLE, LessonFigure, headline, style
@@ -30,7 +31,7 @@ def lines(
     "y" or "xy" for logarithmic axes. An upright line reaches from low to high.
     """
     if not isinstance(series, Mapping) or not 1 <= len(series) <= len(CYCLE):
-        raise ValueError(f"series must be a dict of 1 to {len(CYCLE)} names and lists of (x, y), got {len(series)}")
+        raise ValueError(f"series must be a dict of 1 to {len(CYCLE)} names and lists of (x, y), got {shown(series)}")
     if log not in ("", "x", "y", "xy"):
         raise ValueError(f"log must be '', 'x', 'y' or 'xy', got {log!r}")
     rows = {name: _checked(name, values, log) for name, values in series.items()}
