@@ -158,8 +158,8 @@ def test_the_plan_is_each_arm_with_each_seed(tiny):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arms": ()}, "at least one arm and one seed, got none"),
-        ({"seeds": ()}, "at least one arm and one seed, got none"),
+        ({"arms": ()}, r"^arms must be at least one, got none: give \(Arm\("),
+        ({"seeds": ()}, r"^seeds must be at least one, got none: give \(0,\)"),
         ({"seeds": (0, 1, 0)}, "got one of them twice"),
         ({"arms": (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, Recipe(**vars(SHORT))))}, "got one of them twice"),
         ({"arms": (Arm(SMALL, SHORT), Arm(SMALL, replace(SHORT, dtype="float32")))}, "got one of them twice"),

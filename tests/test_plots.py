@@ -903,6 +903,15 @@ def test_filters_are_red_above_zero_and_blue_below(kind):
     assert "2 kernels of 1×3" in figure.alt and "-0.50 (blue) to 1.00 (red)" in figure.alt
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_numbers_that_are_none_are_not_drawn(bad):
+    weights = torch.zeros(2, 1, 2, 2)
+    weights[1, 0, 0, 1] = bad
+    for draw in (plots.filters, plots.image_grid, lambda maps: plots.feature_maps(torch.zeros(4, 4), {"a": maps[1]})):
+        with pytest.raises(ValueError, match=r"only finite numbers can be drawn, and 1 of [48] are nan or infinite"):
+            draw(weights)
+
+
 def test_filters_of_three_channels_are_pictures():
     weights = torch.zeros(2, 3, 2, 2)
     weights[0, 0, 0, 0], weights[0, 2, 1, 1], weights[1] = -1, 3, 7

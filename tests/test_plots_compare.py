@@ -171,6 +171,7 @@ def test_logarithmic_axes_have_plain_numbers():
         ({"a": [(1, 2, 3)]}, "", r"a: its points must all be \(x, y\)"),
         ({"a": [(1, 2), (1, 2, 3, 4)]}, "", r"a: its points must all be \(x, y\)"),
         ({"a": [(1, math.nan)]}, "", "a: its points must be finite"),
+        ({"a": [(1, 2, 1, 3), (4, 2, 3, 1)]}, "", "^a: low must be at most high, got low=3 and high=1 at x=4$"),
         ({"a": [(0, 1)]}, "x", "a: on a logarithmic x axis numbers must be above 0, got 0"),
         ({"a": [(1, 1)]}, "z", "log must be"),
     ],

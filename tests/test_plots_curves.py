@@ -210,11 +210,14 @@ def test_seeds_that_differ_in_length_are_refused(other, words):
         plots.learning_curves({"LeNet": other, "VGG": [*SEEDS, other]})
 
 
-def test_no_seeds_and_seeds_without_steps_are_refused():
+def test_no_seeds_no_steps_and_numbers_that_are_none_are_refused():
     with pytest.raises(ValueError, match=r"^a: there must be at least one history to draw, got an empty list$"):
         plots.learning_curves({"a": []})
     with pytest.raises(ValueError, match=r"^a: its history has no steps; train it before you draw it$"):
         plots.learning_curves({"a": [SEEDS[0], history([])]})
+    for losses, validation in (([1, float("nan")], [None]), ([1, 2], [(float("inf"), 0.5)])):
+        with pytest.raises(ValueError, match=r"^b: its losses and accuracies must be finite numbers, and some are nan"):
+            plots.learning_curves({"a": SEEDS, "b": history(losses, validation)})
 
 
 @pytest.mark.parametrize("number", [1, 3, 7])

@@ -89,6 +89,10 @@ class Experiment:
         of_kind("question", self.question, str, "'Does depth help?'")
         object.__setattr__(self, "arms", tuple_of("arms", self.arms, Arm))
         object.__setattr__(self, "seeds", tuple_of("seeds", self.seeds))
+        for name in ("arms", "seeds"):
+            if not getattr(self, name):
+                example = "Arm(LENET, Recipe(epochs=2, lr=0.05))" if name == "arms" else "0"
+                raise ValueError(f"{name} must be at least one, got none: give ({example},)")
         for seed in self.seeds:
             whole("a seed", seed, least=0)
         whole("batch_size", self.batch_size, least=1)
@@ -136,7 +140,7 @@ def _key(architecture: Architecture, **conditions: Any) -> str:
 def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
     """All runs of an experiment on this data and device.
 
-    Raises ValueError if there is none, or one twice, or a network that doesn't fit the data.
+    Raises ValueError if there is one twice, or a network that doesn't fit the data.
     """
     for arm in experiment.arms:
         _check_fits(arm.architecture, data)
@@ -148,8 +152,6 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
         for seed in experiment.seeds
         for arm in experiment.arms
     ]  # fmt: skip
-    if not runs:
-        raise ValueError("an experiment needs at least one arm and one seed, got none")
     if len({run.key for run in runs}) < len(runs):
         raise ValueError("an experiment's arms and seeds must differ from each other, got one of them twice")
     return runs

@@ -136,7 +136,7 @@ def check_numbers(model: nn.Module) -> None:
 
 
 def check_batch_of_images(images: object) -> None:
-    """ValueError unless these are floating-point numbers (N, channels, height, width)."""
+    """ValueError unless these are finite floating-point numbers (N, channels, height, width)."""
     of_kind("images", images, Tensor, "the first that data.train.batch(slice(128)) gives")
     if images.ndim != 4 or not images.is_floating_point():
         to_do = "take images[None] for one image" if images.ndim == 3 else "take what data.train.batch gives"
@@ -146,6 +146,8 @@ def check_batch_of_images(images: object) -> None:
             f"images must be floating-point numbers of shape (N, channels, height, width), got {images.dtype} of shape "
             f"{tuple(images.shape)}: {to_do}"
         )
+    if found := not_finite_among(images, torch.arange(len(images))):
+        raise ValueError(f"images must be finite numbers, and {found}: repair that image or leave it out")
 
 
 def check_not_lazy(model: nn.Module) -> None:

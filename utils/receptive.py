@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.checks import of_kind, whole
-from utils.faults import check_batch_of_images, check_numbers, layers_named, not_finite_among
+from utils.faults import check_batch_of_images, check_numbers, layers_named
 from utils.modes import keeping_modes
 
 
@@ -26,8 +26,6 @@ def effective_field(layers: nn.Module, images: Tensor, *, seed: int = 0) -> Tens
     check_batch_of_images(images)
     if not len(images):
         raise ValueError("images must be at least one, got none: take what data.train.batch(slice(64)) gives")
-    if found := not_finite_among(images, torch.arange(len(images))):
-        raise ValueError(f"images must be finite numbers, and {found}: repair that image or leave it out")
     whole("seed", seed, least=0)
     pixels = images.detach().clone().requires_grad_()
     with keeping_modes(layers), layers_named(layers), torch.enable_grad():

@@ -22,7 +22,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from utils.checks import of_kind, shown
-from utils.faults import check_batch_of_images, check_not_lazy, check_numbers, layers_named, not_finite_among
+from utils.faults import check_batch_of_images, check_not_lazy, check_numbers, layers_named
 from utils.modes import keeping_modes
 
 NOTE = (
@@ -276,8 +276,6 @@ def _check_batch(images: Any, labels: Any) -> None:
         raise ValueError(
             f"images must be at least 2, to see whether the network tells them apart, got {len(images)}: take a hundred"
         )
-    if found := not_finite_among(images, torch.arange(len(images))):
-        raise ValueError(f"images must be finite numbers, and {found}: repair that image or leave it out")
 
 
 def _check_scores(scores: Any, labels: Tensor, readings: list[_Reading]) -> None:

@@ -258,6 +258,8 @@ def _arms(histories: Mapping[str, Any]) -> dict[str, _Arm]:
             raise ValueError(f"{name}: there must be at least one history to draw, got an empty list")
         if not all(len(curve.losses) for curve in curves):
             raise ValueError(f"{name}: its history has no steps; train it before you draw it")
+        if not all(np.isfinite(numbers).all() for curve in curves for numbers in vars(curve).values()):
+            raise ValueError(f"{name}: its losses and accuracies must be finite numbers, and some are nan or infinite")
         _check_alike(name, curves)
         arms[name] = _Arm.of(curves)
     return arms

@@ -74,6 +74,9 @@ def _checked(name: str, values: Sequence[Row], log: str) -> np.ndarray:
         raise ValueError(f"{name}: its points must all be (x, y), or all (x, y, low, high), got {list(values)[:2]!r} …")
     if not np.isfinite(table).all():
         raise ValueError(f"{name}: its points must be finite numbers")
+    if table.shape[1] == 4 and (wrong := table[table[:, 2] > table[:, 3]]).size:
+        x, _, low, high = wrong[0]
+        raise ValueError(f"{name}: low must be at most high, got low={low:g} and high={high:g} at x={x:g}")
     for scale, own in (("x", table[:, :1]), ("y", table[:, 1:])):
         if scale in log and own.min() <= 0:
             raise ValueError(f"{name}: on a logarithmic {scale} axis numbers must be above 0, got {own.min():g}")

@@ -138,7 +138,7 @@ def text_size(text: Text) -> tuple[float, float]:
 def to_array(values: Any) -> np.ndarray:
     """A tensor (of any device and dtype, with or without gradient) or anything like an array, as numpy's.
 
-    Raises ValueError for what doesn't hold numbers.
+    Raises ValueError for what doesn't hold finite numbers.
     """
     given = values
     if hasattr(values, "detach"):
@@ -150,6 +150,11 @@ def to_array(values: Any) -> np.ndarray:
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"only a tensor or an array of numbers can be drawn, got {shown(given)}")
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"only finite numbers can be drawn, and {np.count_nonzero(~np.isfinite(array)):,} of {array.size:,} are "
+            f"nan or infinite: if they come from a network, a training that failed has spoilt it; build it anew"
+        )
     return array
 
 
