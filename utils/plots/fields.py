@@ -56,7 +56,7 @@ def receptive_fields(image: Any, fields: Mapping[str, Any], *, title: str = "Wha
 
 
 def _checked(name: str, field: Any, shape: tuple[int, ...]) -> np.ndarray:
-    values = to_array(field).astype(float)
+    values = to_array(field, is_finite=False).astype(float)
     if values.shape != shape:
         raise ValueError(f"{name}: its field must have the image's shape {shape}, got {values.shape}")
     if not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:

@@ -195,7 +195,7 @@ def confusion(
 
 def _numbers(name: str, values: Any) -> np.ndarray:
     """Class numbers as whole ones. ValueError for others, such as scores."""
-    array = to_array(values)
+    array = to_array(values, is_finite=False)
     if not np.isfinite(array).all() or (array != array.astype(int)).any():
         raise ValueError(f"{name} must be class numbers, 0, 1, 2 …, got {shown(values)}: take scores.argmax(dim=1)")
     return array.astype(int)

@@ -135,10 +135,10 @@ def text_size(text: Text) -> tuple[float, float]:
     return box.width / figure.dpi, box.height / figure.dpi
 
 
-def to_array(values: Any) -> np.ndarray:
+def to_array(values: Any, *, is_finite: bool = True) -> np.ndarray:
     """A tensor (of any device and dtype, with or without gradient) or anything like an array, as numpy's.
 
-    Raises ValueError for what doesn't hold finite numbers.
+    Raises ValueError for what doesn't hold numbers, and, unless `is_finite` is False, for NaN and infinity.
     """
     given = values
     if hasattr(values, "detach"):
@@ -150,7 +150,7 @@ def to_array(values: Any) -> np.ndarray:
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"only a tensor or an array of numbers can be drawn, got {shown(given)}")
-    if not np.isfinite(array).all():
+    if is_finite and not np.isfinite(array).all():
         raise ValueError(
             f"only finite numbers can be drawn, and {np.count_nonzero(~np.isfinite(array)):,} of {array.size:,} are "
             f"nan or infinite: if they come from a network, a training that failed has spoilt it; build it anew"
