@@ -123,6 +123,17 @@ def test_the_wider_5x5_have_the_weights_or_the_arithmetic_of_two_3x3():
     assert counted(arms["one 5×5, MACs of two 3×3"])[1] == pytest.approx(macs, rel=0.03)
 
 
+def test_the_longer_training_is_of_whole_pairs_and_longer_is_all_it_is():
+    short = {arm.label: arm for arm in catalog.KERNELS.arms}
+    longer = {arm.label: arm for arm in catalog.KERNELS_LONGER.arms}
+    pairs = {"one 5×5", "two 3×3", "two 3×3, BN and no ReLU between", "one 7×7", "three 3×3"}
+    assert set(longer) == pairs
+    for label, arm in longer.items():
+        assert arm == dataclasses.replace(
+            short[label], recipe=dataclasses.replace(short[label].recipe, epochs=4 * short[label].recipe.epochs)
+        )
+
+
 def test_depth_and_channels_are_compared_at_equal_arithmetic():
     macs = [millions_of_macs(a) for a in networks_of(catalog.DEPTH_OR_CHANNELS)]
     assert [f"{m:.2f}" for m in macs] == ["8.24", "8.31", "8.13"], "as the comment there says"

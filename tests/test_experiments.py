@@ -1050,7 +1050,7 @@ def test_nothing_goes_on_from_the_reference(whole, tmp_path, trained):
     [
         (KERNELS, {}, r"arms must be a list of them, got Experiment.*experiment\.arms"),
         (KERNELS.arms[0], {}, r"arms must be a list of them, got Arm.*: write \[arm\]"),
-        ([], {}, "arms must be at least one Arm, got none"),
+        ([], {}, r"arms must be at least one, got none: give \(Arm\("),
         (["one 5×5"], {}, r"arms\[0\] must be an Arm, got 'one 5×5'"),
         (KERNELS.arms[:1] * 2, {}, "each arm needs a label of its own, got 'one 5×5' twice"),
         (KERNELS.arms[:1], {"epoch": 1}, "epoch is not a field of Recipe: it has augment, "),

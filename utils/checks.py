@@ -51,6 +51,13 @@ def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
     return tuple(value)
 
 
+def some_of(name: str, value: Any, example: str, kind: type | None = None) -> tuple:
+    """As `tuple_of`, and ValueError too if there is no item at all; it names an example of one."""
+    if not (items := tuple_of(name, value, kind)):
+        raise ValueError(f"{name} must be at least one, got none: give ({example},)")
+    return items
+
+
 def image_shape(name: str, value: Any) -> tuple[int, int, int]:
     """`value` as one image's (channels, height, width). ValueError if it isn't one."""
     if len(shape := tuple_of(name, value)) != 3:

@@ -21,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from utils.architectures import Architecture
-from utils.checks import changed, of_kind, one_of, shown, tuple_of, whole
+from utils.checks import changed, of_kind, one_of, shown, some_of, whole
 from utils.cores import cpu_cores
 from utils.data import FashionMNIST, Images
 from utils.device import device_name, dtype_name, versions
@@ -35,6 +35,7 @@ from utils.workers import Tell, WorkerDied, check_not_imported_by_worker, run_in
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 ROUNDS = 5  # in which throughputs are measured
+EXAMPLE_OF_AN_ARM = "Arm(LENET, Recipe(epochs=2, lr=0.05))"
 PROBED = 10_000  # of the training images, for the accuracy on what was learnt from
 
 
@@ -87,12 +88,8 @@ class Experiment:
                 f"got {self.name!r}"
             )
         of_kind("question", self.question, str, "'Does depth help?'")
-        object.__setattr__(self, "arms", tuple_of("arms", self.arms, Arm))
-        object.__setattr__(self, "seeds", tuple_of("seeds", self.seeds))
-        for name in ("arms", "seeds"):
-            if not getattr(self, name):
-                example = "Arm(LENET, Recipe(epochs=2, lr=0.05))" if name == "arms" else "0"
-                raise ValueError(f"{name} must be at least one, got none: give ({example},)")
+        object.__setattr__(self, "arms", some_of("arms", self.arms, EXAMPLE_OF_AN_ARM, Arm))
+        object.__setattr__(self, "seeds", some_of("seeds", self.seeds, "0"))
         for seed in self.seeds:
             whole("a seed", seed, least=0)
         whole("batch_size", self.batch_size, least=1)
@@ -264,10 +261,8 @@ def checked_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """ValueError unless these are arms, one at least, each with a label of its own."""
     if isinstance(arms, (Arm, Experiment)):
         raise ValueError(f"arms must be a list of them, got {shown(arms)}: write [arm], or experiment.arms")
-    arms = tuple_of("arms", arms, Arm)
+    arms = some_of("arms", arms, EXAMPLE_OF_AN_ARM, Arm)
     labels = [arm.label for arm in arms]
-    if not arms:
-        raise ValueError("arms must be at least one Arm, got none: take some of an experiment's, as KERNELS.arms[:2]")
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise ValueError(
             f"each arm needs a label of its own, got {twice[0]!r} twice: give them names, Arm(…, name='…')"
