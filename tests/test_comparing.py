@@ -41,6 +41,7 @@ def run(accuracy, arm=TWO.arms[0], *, seed=0, losses=(2.0, 1.0), every=100, per_
         "kind": "run", "digest": arm.architecture.digest, "recipe": asdict(arm.recipe), "seed": seed,
         "accuracy": accuracy, "evaluate_on": "test", "is_sample": False, "parameters": 61_706,
         "losses": list(losses), "steps_per_loss": every, "steps_per_epoch": per_epoch,
+        "architecture": arm.architecture.to_dict(),
     } | more  # fmt: skip
 
 
@@ -200,6 +201,24 @@ def test_the_table_says_mean_interval_gap_and_steps():
     assert "steps to loss 0.4" not in compared(runs)
     single = compared({"one": [run(0.9)]})
     assert single.loc["one", "95 % interval"] == "–" and "gap, points" not in single
+
+
+def test_steps_to_a_loss_are_left_out_where_something_raises_only_some_arms_loss():
+    """With half of its units off a network has a higher loss than it has when it is judged."""
+    dropout = Arm(LENET.change(head=replace(LENET.head, dropout=0.5)), TWO.arms[0].recipe)
+    augmented, smoothed = (
+        Arm(LENET, replace(TWO.arms[0].recipe, **change)) for change in ({"augment": "flip"}, {"label_smoothing": 0.1})
+    )
+    column = "steps to loss 1.5"
+    for arm in (dropout, augmented, smoothed):
+        steps = compared({"plain": [run(0.9)], "regularised": [run(0.9, arm)]}, loss=1.5)[column]
+        assert steps["plain"] == "200" and steps["regularised"] == "–"
+        assert compared({"a": [run(0.9, arm)], "b": [run(0.8, arm)]}, loss=1.5).loc["a", column] == "200", "all alike"
+
+
+def test_runs_that_other_images_judged_are_none_of_the_experiments():
+    assert by_arm(TWO, [run(0.5)]).keys() == {"fast"}
+    assert by_arm(replace(TWO, evaluate_on="validation"), [run(0.5)]) == {}
 
 
 def test_the_steps_are_the_median_seeds():

@@ -323,6 +323,7 @@ def test_what_the_student_has_set_neither_shows_nor_changes(name):
 def test_a_notebook_shows_a_figure_once_with_its_words_and_size(formats, monkeypatch):
     import matplotlib.pyplot as plt
 
+    plt.switch_backend("agg")  # whatever test comes first: pyplot looks for a shell once, and this one isn't whole
     shell = SimpleNamespace(display_formatter=(formatter := DisplayFormatter()))
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
     select_figure_formats(shell, formats)  # as the inline backend does: for Figures, and before their own
@@ -439,7 +440,8 @@ def test_the_front_passes_through_what_nothing_beats(seed):
     figure = curve([point(f"{i}", "VGG", s, a) for i, (s, a) in enumerate(places)])
     assert front(figure) == sorted(unbeaten)
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "Pareto front"]
-    told = "On the dashed line, nothing is both faster and better." in notes(figure)
+    assert line.get_drawstyle() == "steps-pre", "between two on the front, what is above the slower's height is faster"
+    told = "Under the dashed stairs a network is beaten" in notes(figure)
     assert line.is_dashed() and told == (len(set(unbeaten)) > 1)
     names = figure.alt.partition("On the Pareto front: ")[2].rstrip(".").split(", ")
     assert sorted((places[int(i)][0], 100 * places[int(i)][1]) for i in names) == sorted(unbeaten)

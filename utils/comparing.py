@@ -36,13 +36,15 @@ Runs = Mapping[str, Sequence[Record]]  # the runs of each arm, a record a seed
 
 
 def by_arm(experiment: Experiment, records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The runs among `records`, under their arm's label, in the experiment's order; an arm without runs is left out.
+    """The runs among `records` that were judged by the experiment's images, under their arm's label, in its order; an
+    arm without runs is left out.
 
     Raises ValueError if two arms have the same label.
     """
     of_kind("experiment", experiment, Experiment, "KERNELS")
+    judged = [r for r in records if r["kind"] == "run" and r["evaluate_on"] == experiment.evaluate_on]
     runs = {
-        arm.label: sorted((r for r in records if r["kind"] == "run" and _is_of(r, arm)), key=lambda r: r["seed"])
+        arm.label: sorted((run for run in judged if _is_of(run, arm)), key=lambda run: run["seed"])
         for arm in checked_arms(experiment.arms)
     }
     return {label: own for label, own in runs.items() if own}
@@ -63,8 +65,9 @@ def reference_runs(experiment: Experiment) -> dict[str, list[Record]]:
     of_kind("experiment", experiment, Experiment, "KERNELS")
     name, file = experiment.name, reference_file(experiment)
     way_out = (
-        f"results are kept of what utils/catalog.py declares. Write it there, measure it with `make experiments "
-        f"NAME={name}`, and keep it with ARGS=--promote; or run it here, by_arm(experiment, sweep(experiment, data))"
+        f"results are kept of what utils/catalog.py declares. Write it there, list it in BY_LESSON, measure it with "
+        f"`make experiments NAME={name}`, and keep it with ARGS=--promote; or run it here, "
+        f"by_arm(experiment, sweep(experiment, data))"
     )
     if file is None:
         raise ValueError(f"{name} has no committed results: {way_out}")
@@ -159,12 +162,29 @@ def steps_to(run: Record, loss: float) -> int | None:
 
 def compared(runs: Runs, *, loss: float | None = None) -> pd.DataFrame:
     """A table for people, one row an arm: accuracy with its interval over the seeds, on the training images too, and
-    (with `loss`) after how many steps the training loss was there: the median over the seeds, lowest to highest."""
-    rows = {name: _in_words(own, loss) for name, own in checked(runs).items()}
+    (with `loss`) after how many steps the training loss was there: the median over the seeds, lowest to highest.
+
+    Dropout, augmentation and label smoothing raise the training loss itself. So where only some arms have them, those
+    have a dash for their steps.
+    """
+    rows = {name: _in_words(own) for name, own in checked(runs).items()}
+    if loss is not None:
+        alike = {name: {_raising_the_loss(run) for run in own} for name, own in runs.items()}
+        are_all_alike = len(set().union(*alike.values())) == 1
+        for name, own in runs.items():
+            steps = [steps_to(run, loss) for run in own]
+            is_fair = are_all_alike or alike[name] == {(0.0, "none", 0.0)}
+            rows[name][f"steps to loss {loss:g}"] = _steps_in_words(steps) if is_fair else "–"
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _in_words(own: Sequence[Record], loss: float | None) -> dict[str, str]:
+def _raising_the_loss(run: Record) -> tuple[float, str, float]:
+    """Dropout, augmentation and label smoothing, as they were in this run: (0, "none", 0) is none of them."""
+    head, recipe = Architecture.from_dict(run["architecture"]).head, run["recipe"]
+    return head.dropout, recipe["augment"], recipe["label_smoothing"]
+
+
+def _in_words(own: Sequence[Record]) -> dict[str, str]:
     accuracies = accuracies_of(own)
     row = {
         "parameters": f"{own[0]['parameters']:,}",
@@ -176,8 +196,6 @@ def _in_words(own: Sequence[Record], loss: float | None) -> dict[str, str]:
     if all("training_accuracy" in run for run in own):
         on_training = fmean([100 * run["training_accuracy"] for run in own])
         row |= {"training accuracy": f"{on_training:.2f} %", "gap, points": f"{fmean(gaps_of(own)):.2f}"}
-    if loss is not None:
-        row[f"steps to loss {loss:g}"] = _steps_in_words([steps_to(run, loss) for run in own])
     return row
 
 

@@ -247,7 +247,7 @@ def points(networks: pd.DataFrame) -> list[Point]:
 
 
 def in_words(networks: pd.DataFrame) -> pd.DataFrame:
-    """The table for people: the numbers as text, a star for what is on the Pareto front.
+    """The table for people: the numbers as text, a star for what is on the Pareto front (of one network there is none).
 
     Raises ValueError for accuracies on test images beside some on validation images.
     """
@@ -272,4 +272,6 @@ def in_words(networks: pd.DataFrame) -> pd.DataFrame:
         "training images/s": networks.train_images_per_s.map("{:,.0f}".format),
         "front": ["*" if point in front else "" for point in drawn],
     }
+    if len(drawn) == 1:  # compared with itself alone it would have a star, and might still be beaten
+        del rows["front"]
     return pd.DataFrame(rows).set_index("network")

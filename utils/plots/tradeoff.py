@@ -44,9 +44,9 @@ def throughput_accuracy(
     """Accuracy against inference throughput, one labelled point a network; up is better, right is faster.
 
     points: yours. A marker's shape is the family, its area the parameters (above a least size); an upright line spans
-    the seeds. The dashed line is their Pareto front. reference: drawn behind them in grey. A point so far below all
-    others that they would lie flat under the title stands at the lower edge, with its value. The points' order is of
-    no account.
+    the seeds. The dashed stairs are their Pareto front: what lies under them is beaten. reference: drawn behind them in
+    grey. A point so far below all others that they would lie flat under the title stands at the lower edge, with its
+    value. The points' order is of no account.
 
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
     different conditions, for accuracies on test images beside some on validation images, and for sample runs beside
@@ -64,7 +64,7 @@ def throughput_accuracy(
     _draw_reference(axes, reference, everyone)
     front = pareto_front(points)
     axes.plot(
-        *_places(axes, front).T,
+        *_places(axes, front).T, drawstyle="steps-pre",
         color=COLOURS["ink"], linewidth=1.3, dashes=(4, 3), zorder=2, label="Pareto front",
     )  # fmt: skip
     for point in sorted(points, key=lambda p: -p.parameters):  # the small ones on top
@@ -122,6 +122,12 @@ def _places(axes: Axes, points: Sequence[Point]) -> np.ndarray:
     return np.array([(p.images_per_s, _height(axes, p)) for p in points]).reshape(-1, 2)
 
 
+def _stairs(places: np.ndarray) -> np.ndarray:
+    """(N, 2) places from left to right → (2 N − 1, 2): with the corners between them, as "steps-pre" draws them."""
+    corners = np.repeat(places, 2, axis=0)
+    return np.stack([corners[:-1, 0], corners[1:, 1]], axis=1)
+
+
 def _has_interval(point: Point) -> bool:
     return point.accuracy_low is not None and point.accuracy_high is not None
 
@@ -149,7 +155,7 @@ def _draw_reference(axes: Axes, reference: Sequence[Point], everyone: Sequence[P
         )  # fmt: skip
     if front := pareto_front(reference):
         axes.plot(
-            *_places(axes, front).T,
+            *_places(axes, front).T, drawstyle="steps-pre",
             color=COLOURS["grey"], linewidth=1, dashes=(2, 3), zorder=1, label="reference front",
         )  # fmt: skip
 
@@ -159,7 +165,9 @@ def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[
     everyone = [*points, *reference]
     least = max(p.parameters for p in everyone) * SMALLEST / LARGEST  # parameters: who has fewer has as small a marker
     least = float(f"{least:.2g}") if any(p.parameters < least for p in everyone) else 0
-    notes = ["On the dashed line, nothing is both faster and better."] if has_line else []
+    notes = (
+        ["Under the dashed stairs a network is beaten: another is as fast and as good, or better."] if has_line else []
+    )
     area = f"Marker’s area: parameters{f' (below {least:,.0f}, all the same)' * (least > 0)}."
     line = " Upright line: lowest to highest seed." * any(map(_has_interval, everyone))
     notes += [area + line, f"{_training(points)}."]
@@ -235,7 +243,7 @@ def _write_labels(
     for point in filter(_has_interval, everyone):
         low, high = to_pixels([(point.images_per_s, 100 * y) for y in (point.accuracy_low, point.accuracy_high)])
         obstacles.append(np.array([[low[0] - 1, low[1], high[0] + 1, high[1]]]))
-    fronts = [spots(pareto_front(group)) for group in (points, reference)]
+    fronts = [_stairs(spots(pareto_front(group))) for group in (points, reference)]
     place_texts(
         texts,
         radii(named),
