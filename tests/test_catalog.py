@@ -1,10 +1,12 @@
 """utils/catalog.py: what the lessons' experiments compare is comparable, and the committed references are of them."""
 
 import dataclasses
+from collections import defaultdict
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -175,3 +177,44 @@ def test_the_committed_reference_is_of_the_experiment_as_it_is(file):
     assert {r["data"]["size"] for r in runs} == {60_000 if experiment.evaluate_on == "test" else 55_000}
     networks = table(records.read())
     assert sorted(networks.digest) == sorted(digest for digest, _ in arms)
+
+
+RATES = sorted(REFERENCE.glob("*/rates.csv"))
+# Rates chosen to tell something (both diseases), and those at which a network learns fastest, not best.
+NOT_THE_BEST = ("stuck", "alexnet_activation")
+
+
+@pytest.mark.parametrize("file", RATES, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in NOT_THE_BEST])
+def test_every_rate_is_the_best_that_was_tried_or_a_lower_one_close_to_it(file, name):
+    """On the validation images, and with the most epochs that were tried."""
+    table = pd.read_csv(file)
+    for arm in EXPERIMENTS[name].arms:
+        tried = table[(table.experiment == name) & (table.arm == arm.label)]
+        tried = tried[tried.epochs == tried.epochs.max()].set_index("rate").accuracy
+        assert len(tried) >= 3 and arm.recipe.lr in tried.index, arm.label
+        best = tried[tried == tried.max()]
+        assert tried[arm.recipe.lr] >= best.iloc[0] - 0.1001 and arm.recipe.lr <= max(best.index), (arm.label, tried)
+
+
+@pytest.mark.parametrize("file", RATES, ids=lambda file: file.parent.name)
+def test_eight_sigmoids_learnt_nothing_at_any_rate_that_was_tried(file):
+    """Lesson 02 says so, and from which to which."""
+    table = pd.read_csv(file)
+    sigmoid = table[(table.experiment == "alexnet_activation") & (table.arm == "sigmoid")]
+    assert (sigmoid.rate.min(), sigmoid.rate.max()) == (0.005, 0.5) and sigmoid.accuracy.max() < 11
+
+
+def test_there_is_a_table_of_the_rates():
+    assert RATES
+
+
+@pytest.mark.parametrize("folder", sorted({file.parent for file in COMMITTED}), ids=lambda folder: folder.name)
+def test_a_network_is_as_fast_in_one_reference_as_in_another(folder):
+    """On one machine, under the same conditions: what differs by more was measured while something else ran."""
+    speeds = defaultdict(dict)
+    for file in folder.glob("*.jsonl"):
+        for record in ResultsFile(file).by_key("throughput").values():
+            speeds[record["label"], record["key"]][file.stem] = record["images_per_s"]
+    for network, found in speeds.items():
+        assert max(found.values()) < 1.6 * min(found.values()), (network[0], found)

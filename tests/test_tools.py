@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -280,6 +281,36 @@ def test_experiments_can_be_stopped(reference_runs, capsys, monkeypatch):
     monkeypatch.setattr(reference_runs, "sweep", sweep)
     assert reference_runs.run("all") == 130
     assert "the same command goes on from there" in capsys.readouterr().err
+
+
+# --- which rate -------------------------------------------------------------------------------------------------------
+
+
+def test_tune_tries_rates_on_validation_images_and_keeps_what_it_found(small_world, monkeypatch, tmp_path, capsys):
+    tool = small_world("tune")
+    named = replace(OTHER, arms=tuple(replace(arm, name="small") for arm in OTHER.arms))
+    monkeypatch.setattr(tool, "EXPERIMENTS", {"curve": TINY_CURVE, "other": named})
+    rates = ("--rates", "0.1", "0.0001")
+    tool.run("other", "--epochs", "2", *rates, "--seeds", "2", "--only", "small")
+    tool.run("curve", "--rates", "0.1", "--only", LARGE.label)
+    printed = capsys.readouterr().out
+    assert re.search(r"small +\d+\.\d\d% +\d+\.\d\d% +0\.", printed)
+    file = tmp_path / "results" / "local" / "tune.jsonl"
+    runs = [record for record in ResultsFile(file).read() if record["kind"] == "run"]
+    assert len(runs) == 5 and {run["evaluate_on"] for run in runs} == {"validation"}
+    tool.run("--keep")
+    assert [record for record in ResultsFile(file).read() if record["kind"] == "run"] == runs, "it trains nothing"
+    (kept,) = (tmp_path / "results" / "reference").glob("*/*")
+    found = pd.read_csv(kept)
+    assert kept.name == "rates.csv" and list(found.columns) == "experiment arm epochs rate seeds accuracy".split()
+    # The small network is an arm of both experiments: its recipe is the same but for rate and epochs.
+    keys = list(zip(found.experiment, found.arm, found.epochs, found.rate, found.seeds, strict=True))
+    assert keys == [
+        ("curve", SMALL.label, 2, 0.0001, 2), ("curve", SMALL.label, 2, 0.1, 2), ("curve", LARGE.label, 1, 0.1, 1),
+        ("other", "small", 2, 0.0001, 2), ("other", "small", 2, 0.1, 2),
+    ]  # fmt: skip
+    of_small = [100 * run["accuracy"] for run in runs if run["digest"] == SMALL.digest and run["recipe"]["lr"] == 0.1]
+    assert found.accuracy[1] == pytest.approx(sum(of_small) / 2, abs=0.006)
 
 
 # --- make bench -------------------------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@
 filed under the architecture, recipe and seed: a change here means that its reference has to be measured anew.
 
 Learning rates are chosen on the validation images, each arm's for itself: tools/tune.py, 2 to 5 epochs, rates a factor
-of 2 to 5 apart, until a higher one was no better or the network was lost; of two within 0.1 points of each other, the
-lower. One seed did for most, three for AlexNet's arms and for three and six 3×3: a rate is close to its arm's best, and
-where two are nearly as good, another seed might have chosen the other. An experiment that trains for longer keeps the
-rates that were chosen so. Where it was done otherwise, that stands beside the experiment. All but those that say so end
-at a rate of 0 (one-cycle): more epochs would be another training, not the same one for longer.
+of 2 to 5 apart, until a higher one was no better or the network was lost. The one that is chosen is the best that was
+tried, or a lower one within 0.1 points of it; results/reference/<device>/rates.csv has them all. One seed did for most,
+three where the best two were close: where two are nearly as good, other seeds might have chosen the other. An
+experiment that trains for longer keeps the rates that were chosen so. Where it was done otherwise, that stands beside
+the experiment. All but those that say so end at a rate of 0 (one-cycle): more epochs would be another training, not the
+same one for longer.
 """
 
 from __future__ import annotations
