@@ -165,9 +165,8 @@ def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[
     everyone = [*points, *reference]
     least = max(p.parameters for p in everyone) * SMALLEST / LARGEST  # parameters: who has fewer has as small a marker
     least = float(f"{least:.2g}") if any(p.parameters < least for p in everyone) else 0
-    notes = (
-        ["Under the dashed stairs a network is beaten: another is as fast and as good, or better."] if has_line else []
-    )
+    beaten = "Under the dashed stairs a network is beaten: another is at least as fast, and more accurate."
+    notes = [beaten] if has_line else []
     area = f"Marker’s area: parameters{f' (below {least:,.0f}, all the same)' * (least > 0)}."
     line = " Upright line: lowest to highest seed." * any(map(_has_interval, everyone))
     notes += [area + line, f"{_training(points)}."]
