@@ -100,8 +100,14 @@ def main() -> None:
     ]  # fmt: skip
     found = pd.DataFrame(rows)
     means = found.pivot_table(index="arm", columns="rate", values="accuracy", sort=False)
-    print("Validation accuracy, mean over the seeds; a rate that isn't there failed.")
-    print(means.map("{:.2%}".format).assign(best=means.idxmax(axis=1)).reset_index().to_string(index=False))
+    print("Validation accuracy, mean over the seeds; –: failed.")
+    print(
+        means.map("{:.2%}".format, na_action="ignore")
+        .fillna("–")
+        .assign(best=means.idxmax(axis=1))
+        .reset_index()
+        .to_string(index=False)
+    )
     if options.loss:
         print(
             f"Steps to a training loss of {options.loss:g}, median over the seeds; a rate that isn't there never was."

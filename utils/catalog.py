@@ -44,7 +44,7 @@ LENET_STEP_BY_STEP = Experiment(
         Arm(LENET_BOOK, Recipe(epochs=5, lr=2.0), "the book's"),
         Arm(LENET_BOOK.change(blocks=LENET.blocks), Recipe(epochs=5, lr=1.0), "max pooling for average"),
         Arm(LENET_BOOK.change(activation="relu"), Recipe(epochs=5, lr=0.2), "ReLU for sigmoid"),
-        Arm(LENET.change(init="xavier"), Recipe(epochs=5, lr=0.05), "max pooling and ReLU"),
+        Arm(LENET.change(init="xavier"), Recipe(epochs=5, lr=0.1), "max pooling and ReLU"),
         Arm(LENET, Recipe(epochs=5, lr=0.1), "and He's initialisation: today's"),
     ),
     seeds=THREE_SEEDS,
