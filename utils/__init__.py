@@ -7,6 +7,7 @@ import importlib
 import os
 from types import ModuleType
 
+from utils.allocation import keep_freed_memory
 from utils.cores import cpu_cores, cpu_quota
 
 # Torch's threads wait for each other after every layer. By default they wait by spinning, for long; if anything else
@@ -17,9 +18,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 # Torch starts a thread for each core that it sees, and it doesn't see a container's quota (Binder's has one).
 if cpu_quota() is not None:
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu_cores()))
+keep_freed_memory()
 
 __version__ = "0.1.0"
 _MODULES = (
+    "allocation",
     "architectures",
     "blocks",
     "book",
