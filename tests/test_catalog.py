@@ -187,11 +187,12 @@ NOT_THE_BEST = ("stuck", "alexnet_activation")
 @pytest.mark.parametrize("file", RATES, ids=lambda file: file.parent.name)
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in NOT_THE_BEST])
 def test_every_rate_is_the_best_that_was_tried_or_a_lower_one_close_to_it(file, name):
-    """On the validation images, and with the most epochs that were tried."""
+    """On the validation images, with as many epochs as in the experiment, or else with the most that were tried."""
     table = pd.read_csv(file)
     for arm in EXPERIMENTS[name].arms:
         tried = table[(table.experiment == name) & (table.arm == arm.label)]
-        tried = tried[tried.epochs == tried.epochs.max()].set_index("rate").accuracy
+        epochs = arm.recipe.epochs if arm.recipe.epochs in set(tried.epochs) else tried.epochs.max()
+        tried = tried[tried.epochs == epochs].set_index("rate").accuracy
         assert len(tried) >= 3 and arm.recipe.lr in tried.index, arm.label
         best = tried[tried == tried.max()]
         assert tried[arm.recipe.lr] >= best.iloc[0] - 0.1001 and arm.recipe.lr <= max(best.index), (arm.label, tried)
@@ -217,4 +218,4 @@ def test_a_network_is_as_fast_in_one_reference_as_in_another(folder):
         for record in ResultsFile(file).by_key("throughput").values():
             speeds[record["label"], record["key"]][file.stem] = record["images_per_s"]
     for network, found in speeds.items():
-        assert max(found.values()) < 1.6 * min(found.values()), (network[0], found)
+        assert max(found.values()) < 1.5 * min(found.values()), (network[0], found)
