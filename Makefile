@@ -7,7 +7,7 @@ ARGS ?=
 NAME =
 PY := .venv/bin/python
 
-.PHONY: help environment lab test curve experiments notebooks bench lint lock
+.PHONY: help environment lab test curve experiments tune notebooks bench lint lock
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -27,6 +27,9 @@ curve: environment    ## train the small networks, print their table, write resu
 
 experiments: environment    ## the lessons' reference experiments: which there are; make experiments NAME=curve
 	@$(PY) tools/experiments.py $(NAME) $(ARGS)
+
+tune: environment    ## which learning rate suits each arm of an experiment; make tune NAME=curve ARGS="--rates 0.1 0.2"
+	@$(PY) tools/tune.py $(NAME) $(ARGS)
 
 notebooks: environment    ## build the notebooks from lessons/ and execute them
 	@$(PY) tools/build_notebooks.py $(ARGS)

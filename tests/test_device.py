@@ -146,9 +146,23 @@ def test_half_precision_is_taken_where_it_is_clearly_faster(speeds, candidate, f
 def test_the_dtype_is_measured_once_a_device(speeds):
     measured = speeds(torch.bfloat16, float32=2.0, bfloat16=1.0)
     assert {resolve_dtype("auto", where) for where in ("cpu", torch.device("cpu"), "cpu")} == {torch.bfloat16}
-    assert measured == [("cpu", torch.float32), ("cpu", torch.bfloat16)]
+    in_turn = [torch.float32, torch.bfloat16] * device.TURNS
+    assert measured == [("cpu", dtype) for dtype in in_turn]
     resolve_dtype("auto", "cuda:1")
-    assert measured[2:] == [("cuda:1", torch.float32), ("cuda:1", torch.bfloat16)]
+    assert measured[len(in_turn) :] == [("cuda:1", dtype) for dtype in in_turn]
+
+
+def test_of_each_dtype_the_best_turn_counts(monkeypatch):
+    """What else the machine did meanwhile slowed some of them."""
+    turns = {torch.float32: iter([5.0, 2.0, 2.2]), torch.bfloat16: iter([1.6, 4.0, 1.0])}
+    monkeypatch.setattr(device, "_half_precision", lambda where: torch.bfloat16)
+    monkeypatch.setattr(device, "_step_seconds", lambda where, dtype, **more: next(turns[dtype]))
+    assert fastest_dtype("cpu") == torch.bfloat16, "2.0 : 1.0"
+
+
+def test_a_dtype_that_is_emulated_gets_one_turn(speeds):
+    measured = speeds(torch.bfloat16, float32=1.0, bfloat16=10.0)
+    assert fastest_dtype("cpu") == torch.float32 and len(measured) == 2
 
 
 def test_a_device_without_half_precision_is_not_measured(speeds):

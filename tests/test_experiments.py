@@ -160,9 +160,15 @@ def test_the_plan_is_each_arm_with_each_seed(tiny):
     [
         ({"arms": ()}, r"^arms must be at least one, got none: give \(Arm\("),
         ({"seeds": ()}, r"^seeds must be at least one, got none: give \(0,\)"),
-        ({"seeds": (0, 1, 0)}, "got one of them twice"),
-        ({"arms": (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, Recipe(**vars(SHORT))))}, "got one of them twice"),
-        ({"arms": (Arm(SMALL, SHORT), Arm(SMALL, replace(SHORT, dtype="float32")))}, "got one of them twice"),
+        ({"seeds": (0, 1, 0)}, "with seed 0 twice"),
+        (
+            {"arms": (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, Recipe(**vars(SHORT))))},
+            "with seed 0 twice",
+        ),
+        (
+            {"arms": (Arm(SMALL, SHORT), Arm(SMALL, replace(SHORT, dtype="float32")))},
+            "with seed 0 twice",
+        ),
         ({"evaluate_on": "train"}, "evaluate_on must be one of 'test', 'validation', got 'train'"),
         ({"arms": (SMALL,)}, r"arms\[0\] must be an Arm, got "),
         (

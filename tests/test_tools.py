@@ -291,7 +291,7 @@ def test_tune_tries_rates_on_validation_images_and_keeps_what_it_found(small_wor
     named = replace(OTHER, arms=tuple(replace(arm, name="small") for arm in OTHER.arms))
     monkeypatch.setattr(tool, "EXPERIMENTS", {"curve": TINY_CURVE, "other": named})
     rates = ("--rates", "0.1", "0.0001")
-    tool.run("other", "--epochs", "2", *rates, "--seeds", "2", "--only", "small")
+    assert tool.run("other", "--epochs", "2", *rates, "--seeds", "2", "--only", "small") == 0
     tool.run("curve", "--rates", "0.1", "--only", LARGE.label)
     printed = capsys.readouterr().out
     assert re.search(r"small +\d+\.\d\d% +\d+\.\d\d% +0\.", printed)
@@ -311,6 +311,59 @@ def test_tune_tries_rates_on_validation_images_and_keeps_what_it_found(small_wor
     ]  # fmt: skip
     of_small = [100 * run["accuracy"] for run in runs if run["digest"] == SMALL.digest and run["recipe"]["lr"] == 0.1]
     assert found.accuracy[1] == pytest.approx(sum(of_small) / 2, abs=0.006)
+    file.unlink()
+    tool.run("--keep")
+    assert pd.read_csv(kept).equals(found), "what was tried in another checkout stays"
+
+
+def test_tune_says_which_rates_failed_and_never_reached_the_loss(small_world, monkeypatch, capsys):
+    tool = small_world("tune")
+    monkeypatch.setattr(tool, "EXPERIMENTS", {"curve": TINY_CURVE})
+    assert tool.run("curve", "--rates", "1e9", "--only", SMALL.label) == 0
+    assert re.search(
+        r"^ *1e\+09 best\n.* – none$", capsys.readouterr().out.split("–: failed.\n")[1].split("  arm")[1], re.M
+    )
+    assert tool.run("curve", "--rates", "0.1", "1e9", "--only", SMALL.label, "--loss", "0.0001") == 0
+    accuracies, steps = capsys.readouterr().out.split("–: failed.\n")[1:]
+    assert re.search(r"\d% +– +0\.1$", accuracies, re.M) and re.search(r"inf +– +0\.1$", steps, re.M)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rates", "0"], "argument --rates: must be a number above 0, got '0'"),
+        (["--rates", "0.1", "inf"], "argument --rates: must be a number above 0, got 'inf'"),
+        (["--rates", "fast"], "argument --rates: must be a number above 0, got 'fast'"),
+        (["--epochs", "0"], "argument --epochs: must be a whole number of at least 1, got '0'"),
+        (["--seeds", "1.5"], "argument --seeds: must be a whole number of at least 1, got '1.5'"),
+        (["--loss", "-1"], "argument --loss: must be a number above 0, got '-1'"),
+        (["--only", "ResNet"], "curve has no ResNet: it has "),
+    ],
+)
+def test_tune_refuses_what_makes_no_sense(small_world, monkeypatch, capsys, words, message):
+    tool = small_world("tune")
+    with pytest.raises(SystemExit):
+        tool.run(*words)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("no images here"), 1, "no images here"),
+        (KeyboardInterrupt(), 130, "Stopped. What was finished is kept"),
+    ],
+)
+def test_tune_ends_with_a_word_where_data_are_missing_or_it_is_stopped(
+    small_world, monkeypatch, capsys, error, code, words
+):
+    tool = small_world("tune")
+
+    def fail(device):
+        raise error
+
+    monkeypatch.setattr(tool, "load_fashion_mnist", fail)
+    assert tool.run() == code and words in capsys.readouterr().err
 
 
 # --- make bench -------------------------------------------------------------------------------------------------------

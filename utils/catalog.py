@@ -254,7 +254,12 @@ CURVE = Experiment(
     seeds=THREE_SEEDS,
 )
 # The same, for whoever chooses one of them.
-CURVE_TO_CHOOSE_BY = replace(CURVE, name="curve_validation", evaluate_on="validation")
+CURVE_TO_CHOOSE_BY = replace(
+    CURVE,
+    name="curve_validation",
+    question="The same on validation images: which one would you choose?",
+    evaluate_on="validation",
+)
 
 # --- all of them ----------------------------------------------------------------------------------------------------
 

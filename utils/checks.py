@@ -79,7 +79,7 @@ def dict_of(name: str, value: Any, kind: type, example: str) -> None:
         raise ValueError(f"{name} must be a dict, such as {example}, got {shown(value)}")
     for key, item in value.items():
         if not isinstance(item, kind):
-            raise ValueError(f"{name}[{key!r}] must be {a(kind)}, got {shown(item)}")
+            raise ValueError(f"{name}[{key!r}] must be {a(kind)}, as in {example}; got {shown(item)}")
 
 
 def shown(value: Any, length: int = 80) -> str:

@@ -42,6 +42,9 @@ def by_arm(experiment: Experiment, records: Sequence[Record]) -> dict[str, list[
     Raises ValueError if two arms have the same label.
     """
     of_kind("experiment", experiment, Experiment, "KERNELS")
+    for i, record in enumerate(tuple_of("records", records)):
+        if not isinstance(record, Mapping) or "kind" not in record:
+            raise ValueError(f"records[{i}] must be a record, as sweep(…) gives them, got {shown(record)}")
     judged = [r for r in records if r["kind"] == "run" and r["evaluate_on"] == experiment.evaluate_on]
     runs = {
         arm.label: sorted((run for run in judged if _is_of(run, arm)), key=lambda run: run["seed"])
@@ -113,7 +116,7 @@ def side_by_side(architectures: Mapping[str, Architecture], *, batch_size: int |
 
 def measured(histories: Mapping[str, History]) -> pd.DataFrame:
     """A table for people of what `fit` saw, one row a network: epochs, loss, validation accuracy, images a second."""
-    dict_of("histories", histories, History, "{'LeNet': fit(net, data.train)}; of a sweep's records: compared")
+    dict_of("histories", histories, History, "{'LeNet': fit(net, data.train)}; for a sweep's records there is compared")
     rows = {}
     for name, history in histories.items():
         accuracy = history.epochs[-1]["validation_accuracy"] if history.epochs else None
@@ -335,9 +338,16 @@ QUANTITIES = {"accuracy": accuracies_of, "gap": gaps_of}
 
 def checked(runs: Runs) -> Runs:
     """ValueError unless each arm has runs, and all were judged by the same images."""
-    if not isinstance(runs, Mapping) or not runs:
+    if not isinstance(runs, Mapping):
         raise ValueError(f"runs must be a dict of arms and their records, as by_arm gives it, got {shown(runs)}")
+    if not runs:
+        raise ValueError(
+            "runs must be of one arm at least, got none: either none has finished, or none of the records is of an arm "
+            "as it is declared now (network, recipe, and the images that judge it). Run the experiment"
+        )
     for name, own in runs.items():
+        if isinstance(own, History):
+            _check_run(f"runs[{name!r}]", own)
         for i, run in enumerate(tuple_of(f"runs[{name!r}]", own)):
             _check_run(f"runs[{name!r}][{i}]", run)
         if not own:

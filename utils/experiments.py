@@ -149,8 +149,12 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
         for seed in experiment.seeds
         for arm in experiment.arms
     ]  # fmt: skip
-    if len({run.key for run in runs}) < len(runs):
-        raise ValueError("an experiment's arms and seeds must differ from each other, got one of them twice")
+    keys = [run.key for run in runs]
+    if twice := [run for run in runs if keys.count(run.key) > 1]:
+        raise ValueError(
+            f"runs must differ in architecture, recipe or seed, got {twice[0].architecture.label} with seed "
+            f"{twice[0].seed} twice: leave one out"
+        )
     return runs
 
 
@@ -303,6 +307,7 @@ def sweep(
     if workers is not None:
         whole("workers", workers, least=1)
     runs = plan(experiment, data)
+    checked_arms(experiment.arms)  # now, not when they are compared: then they would have been trained
     file = ResultsFile(Path(folder or local_folder()).expanduser() / f"{experiment.name}.jsonl")
     with file.for_one_alone(report):
         speeds = _measure_all(experiment, data.train.device, file, progress, report)
