@@ -45,7 +45,7 @@ SHORT, ENDLESS = Recipe(epochs=1, batch_size=32, lr=0.1), Recipe(epochs=100_000,
 TWO = Experiment("two", "Which one?", (Arm(SMALL, SHORT), Arm(LARGE, SHORT)), seeds=(0, 1))
 ONE = replace(TWO, name="one", arms=TWO.arms[:1], seeds=(0,))
 UNENDING = replace(ONE, arms=(Arm(LARGE, ENDLESS), Arm(SMALL, SHORT)))  # its second run is that of ONE
-DIVERGING = Arm(LARGE, replace(SHORT, lr=1e6))
+DIVERGING = Arm(LARGE, replace(SHORT, lr=1e6), "diverging")
 
 
 def measured_quickly(*arguments, **options):
@@ -290,7 +290,7 @@ def test_the_longest_run_is_trained_first(tiny, tmp_path, trained, monkeypatch):
         return replace(measured, images_per_s=100.0 if net.features[0].out_channels == 4 else 300.0)
 
     monkeypatch.setattr(experiments, "inference_throughput", inference_throughput)
-    arms = (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, replace(SHORT, epochs=4)))
+    arms = (Arm(SMALL, SHORT), Arm(LARGE, SHORT), Arm(SMALL, replace(SHORT, epochs=4), "longer"))
     records, _ = swept(replace(TWO, arms=arms, seeds=(0,)), tiny, tmp_path)
     assert trained == [(SMALL.label, 0), (LARGE.label, 0), (SMALL.label, 0)]  # 4/300, 1/100, 1/300
     epochs = [r["recipe"]["epochs"] for r in ResultsFile(tmp_path / "two.jsonl").by_key("run").values()]
@@ -546,7 +546,7 @@ def test_what_workers_trained_is_not_trained_again(pooled, tiny, trained):
 def started(tiny, tmp_path, monkeypatch):
     """Begins to sweep ONE, which is trained already, and two networks that never end, in two workers of this process;
     meanwhile, another thread calls what it is given with these workers. Returns them; checks that they are gone."""
-    arms = (*ONE.arms, Arm(SMALL, ENDLESS), Arm(LARGE, ENDLESS))
+    arms = (*ONE.arms, Arm(SMALL, ENDLESS, "endless"), Arm(LARGE, ENDLESS))
     swept(ONE, tiny, tmp_path)
     workers = []
 
