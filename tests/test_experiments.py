@@ -286,7 +286,7 @@ def test_many_steps_are_thinned_out_to_the_mean_of_a_few(tiny, tmp_path, monkeyp
 
 def test_two_arms_of_one_label_are_refused_before_anything_is_trained(tiny, tmp_path, trained):
     arms = (Arm(SMALL, SHORT), Arm(SMALL, replace(SHORT, lr=0.2)))
-    with pytest.raises(ValueError, match="each arm needs a label of its own, got .* twice: give them names"):
+    with pytest.raises(ValueError, match=r"each arm needs a label of its own, got .* twice: give them names"):
         swept(replace(TWO, arms=arms), tiny, tmp_path)
     assert trained == [] and not list(tmp_path.iterdir())
 
