@@ -32,6 +32,7 @@ _MODULES = (
     "cores",
     "data",
     "device",
+    "editing",
     "experiments",
     "faults",
     "models",
@@ -46,6 +47,7 @@ _MODULES = (
     "throughput",
     "training",
     "vitals",
+    "widgets",
     "workers",
 )
 __all__ = [*_MODULES]

@@ -1,0 +1,224 @@
+"""What the explorers are made of: controls that look alike under ipywidgets 7 and 8, drawings, and errors that show.
+
+Only what both versions have is used. In ipywidgets 7 an unknown keyword is ignored without a word: the tests look
+whether each option took effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import io
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from html import escape
+from typing import Any, TypeVar
+
+from ipywidgets import (
+    HTML,
+    Button,
+    Checkbox,
+    Dropdown,
+    HBox,
+    IntSlider,
+    Label,
+    Layout,
+    SelectionSlider,
+    ToggleButtons,
+    VBox,
+    Widget,
+)
+
+from utils.plots.sheet import Sheet
+from utils.plots.style import COLOURS, CSS_DPI, SCREEN_DPI, LessonFigure, readable
+
+INK, QUIET, ORANGE = COLOURS["ink"], COLOURS["quiet"], readable(COLOURS["warning"])
+Callback = TypeVar("Callback", bound=Callable[..., Any])
+
+# --- an explorer ------------------------------------------------------------------------------------------------------
+
+
+class Explorer(VBox):
+    """A box of controls and drawings, with a line below its title for what has to be said.
+
+    Who builds one calls `show` with its parts in the end, and defines `sheet`: what it shows now, as one drawing.
+    """
+
+    def __init__(self) -> None:
+        self.message = HTML()
+        super().__init__(layout=Layout(width="100%"))
+        self.add_class("bigger-and-deeper")
+
+    def show(self, *parts: Widget) -> None:
+        """Its parts, one below the other; the message stands where `parts` has it, or else at the end."""
+        self.children = parts if self.message in _all_within(parts) else (*parts, self.message)
+
+    def sheet(self) -> Sheet:
+        """What it shows now, as one drawing."""
+        raise NotImplementedError(f"{type(self).__name__} must say what it shows: define sheet()")
+
+    def picture(self) -> LessonFigure:
+        """What it shows now, as a figure that stays: for who reads the notebook and doesn't run it."""
+        return self.sheet().figure()
+
+    def say(self, words: str = "", *, is_wrong: bool = False) -> None:
+        """Write a line of plain text where its messages stand; orange if something is wrong. "" clears it."""
+        self.message.value = said(words, is_wrong=is_wrong)
+
+    def say_error(self, error: BaseException) -> None:
+        """Show an error that nobody foresaw, with its traceback one click away: the student sees it, and can tell."""
+        lines = "".join(traceback.format_exception(error))
+        self.message.value = (
+            f"{said(f'{type(error).__name__}: {error}', is_wrong=True)}"
+            f"<details><summary>This is a fault in the explorer, not yours. All of the error:</summary>"
+            f'<pre style="white-space:pre-wrap;font-size:11px;line-height:1.3">{escape(lines)}</pre></details>'
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: run this cell to use it; the picture below shows how it starts."
+
+
+def _all_within(widgets: Sequence[Widget]) -> list[Widget]:
+    return [w for widget in widgets for w in (widget, *_all_within(getattr(widget, "children", ())))]
+
+
+def guarded(callback: Callback) -> Callback:
+    """A method of an Explorer that answers a control: what it raises is shown in the explorer, and raised.
+
+    Without this an error in a callback goes to a log that no student opens.
+    """
+
+    @functools.wraps(callback)
+    def guard(self: Explorer, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return callback(self, *args, **kwargs)
+        except Exception as error:
+            self.say_error(error)
+            raise
+
+    return guard
+
+
+def start(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task | None:
+    """Run it beside what else the notebook does, as a task. Where no loop runs (a script, a test): to its end, now."""
+    try:
+        return asyncio.get_running_loop().create_task(coroutine)
+    except RuntimeError:
+        asyncio.run(coroutine)
+        return None
+
+
+# --- controls ---------------------------------------------------------------------------------------------------------
+
+BESIDE = {"description_width": "initial"}  # a description takes the room that it needs
+
+
+def slider(value: int, low: int, high: int, words: str = "", *, width: str = "130px") -> IntSlider:
+    """A slider of whole numbers, the number beside it."""
+    return IntSlider(value, min=low, max=high, description=words, style=BESIDE, layout=Layout(width=width))
+
+
+def choice_slider(options: Sequence[Any], value: Any, words: str = "", *, width: str = "130px") -> SelectionSlider:
+    """A slider over values, or over (text, value) pairs."""
+    return SelectionSlider(options=options, value=value, description=words, style=BESIDE, layout=Layout(width=width))
+
+
+def choice_buttons(options: Sequence[Any], value: Any, words: str = "") -> ToggleButtons:
+    """Buttons side by side, one of them pressed."""
+    style = {**BESIDE, "button_width": "auto"}
+    return ToggleButtons(options=options, value=value, description=words, style=style, layout=Layout(width="auto"))
+
+
+def menu(options: Sequence[Any], value: Any, words: str = "", *, width: str = "auto") -> Dropdown:
+    """A list that opens."""
+    return Dropdown(options=options, value=value, description=words, style=BESIDE, layout=Layout(width=width))
+
+
+def tick(value: bool, words: str, *, width: str = "auto") -> Checkbox:
+    """A box to tick, its words to the right."""
+    return Checkbox(value, description=words, indent=False, layout=Layout(width=width))
+
+
+def button(words: str, on_press: Callable[[Button], Any], *, look: str = "", width: str = "auto") -> Button:
+    """look: "" or "primary" (blue)."""
+    made = Button(description=words, button_style=look, layout=Layout(width=width))
+    made.on_click(on_press)
+    return made
+
+
+def row(*widgets: Widget) -> HBox:
+    """Side by side; what has no room goes into the next line."""
+    return HBox(widgets, layout=Layout(flex_flow="row wrap", align_items="center", width="100%"))
+
+
+def column(*widgets: Widget, width: str = "auto", grow: bool = False) -> VBox:
+    """One below the other, `width` wide; where it may grow, it takes what others leave."""
+    flex = f"{int(grow)} 1 {width}"
+    return VBox(widgets, layout=Layout(flex=flex, min_width="0", max_width="100%", margin="0 16px 0 0"))
+
+
+def heading(words: str) -> HTML:
+    return HTML(f'<b style="font-size:15px;color:{INK}">{escape(words)}</b>')
+
+
+def label(words: str, *, width: str = "auto", quiet: bool = False) -> HTML:
+    colour = QUIET if quiet else INK
+    return HTML(f'<span style="color:{colour};font-size:13px">{escape(words)}</span>', layout=Layout(width=width))
+
+
+def said(words: str, *, is_wrong: bool = False) -> str:
+    """A paragraph of HTML from plain text."""
+    if not words:
+        return ""
+    colour = ORANGE if is_wrong else INK
+    role = ' role="alert"' if is_wrong else ""
+    return f'<p{role} style="color:{colour};font-size:13px;line-height:1.4;margin:2px 0">{escape(words)}</p>'
+
+
+# --- drawings ---------------------------------------------------------------------------------------------------------
+
+
+class Drawing(HTML):
+    """A sheet or a figure on the screen. `drawn` is what it shows: the tests look at it."""
+
+    def __init__(self, drawn: Sheet | LessonFigure | None = None) -> None:
+        super().__init__(layout=Layout(width="100%", min_width="0"))
+        self.drawn: Sheet | LessonFigure | None = None
+        if drawn is not None:
+            self.draw(drawn)
+
+    def draw(self, drawn: Sheet | LessonFigure) -> None:
+        """Show this instead."""
+        self.drawn = drawn
+        self.value = drawn.svg() if isinstance(drawn, Sheet) else _as_image(drawn)
+
+
+def _as_image(figure: LessonFigure) -> str:
+    """ipywidgets' Image has no alternative text."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=SCREEN_DPI)
+    address = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+    width = round(figure.get_size_inches()[0] * CSS_DPI)
+    return f'<img src="{address}" alt="{escape(figure.alt)}" style="width:{width}px;max-width:100%;height:auto">'
+
+
+__all__ = [
+    "Drawing",
+    "Explorer",
+    "HBox",
+    "Label",
+    "button",
+    "choice_buttons",
+    "choice_slider",
+    "column",
+    "guarded",
+    "heading",
+    "label",
+    "menu",
+    "row",
+    "said",
+    "slider",
+    "start",
+    "tick",
+]
