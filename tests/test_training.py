@@ -534,7 +534,7 @@ class Certain(nn.Module):
 @pytest.mark.parametrize(("model", "pixels", "found"), [(net, math.nan, "nan"), (Certain, 1000.0, "inf")])
 @pytest.mark.parametrize("look_every", [0.0, 1000.0])
 def test_the_first_loss_that_is_no_number_is_an_error(monkeypatch, at, model, pixels, found, look_every):
-    monkeypatch.setattr(training._Fit, "SHOW_EVERY", look_every)
+    monkeypatch.setattr(training.Fitting, "SHOW_EVERY", look_every)
     model, watched, losses = model(), Watched(images(32), spoil(at, pixels)), []
     with pytest.raises(TrainingError) as caught:
         quiet(model, watched, replace(PLAIN, lr=0.01), callbacks=[lambda step: losses.append(float(step.loss))])
@@ -562,7 +562,7 @@ def test_a_rate_that_is_far_too_high_is_told_so():
 
 @pytest.mark.parametrize("stop", [StopTraining("enough"), KeyboardInterrupt()])
 def test_a_loss_that_is_no_number_is_an_error_even_if_someone_stops(monkeypatch, stop):
-    monkeypatch.setattr(training._Fit, "SHOW_EVERY", 1000.0)
+    monkeypatch.setattr(training.Fitting, "SHOW_EVERY", 1000.0)
 
     def callback(step):
         if step.number == 3:
@@ -711,7 +711,7 @@ class Clock:
 @pytest.mark.parametrize("look_every", [0.0, 0.5, 3.0, 1000.0])
 @pytest.mark.parametrize("stop_at", [None, 7])
 def test_the_clock_counts_the_steps_and_not_what_looks_at_them(monkeypatch, look_every, stop_at):
-    clock, look = Clock(), training._Fit._look
+    clock, look = Clock(), training.Fitting._look
 
     def a_step(number):
         clock.now += 0.25  # to tell the device what to do …
@@ -729,8 +729,8 @@ def test_the_clock_counts_the_steps_and_not_what_looks_at_them(monkeypatch, look
     monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=clock.perf_counter))
     monkeypatch.setattr(training, "synchronize", clock.wait)
     monkeypatch.setattr(training, "evaluate", slow_evaluate)
-    monkeypatch.setattr(training._Fit, "_look", slow_look)
-    monkeypatch.setattr(training._Fit, "SHOW_EVERY", look_every)
+    monkeypatch.setattr(training.Fitting, "_look", slow_look)
+    monkeypatch.setattr(training.Fitting, "SHOW_EVERY", look_every)
     callbacks = [at_step(stop_at, StopTraining())]
     history = quiet(net(), Watched(images(40), a_step), validation=images(9), callbacks=callbacks)
     assert history.seconds == (stop_at or 10)

@@ -24,6 +24,19 @@ INITS = ("default", "he", "xavier", "normal")
 POOLS = ("max", "avg")
 
 
+class DoesNotFit(ValueError):
+    """An architecture's layers don't fit together.
+
+    The message is for who writes code. For who turns knobs: `why`, in words without fields; `block`, the number (from
+    0) of the block where it shows, None for the head.
+    """
+
+    def __init__(self, message: str, *, why: str, block: int | None) -> None:
+        super().__init__(message)
+        self.why = why
+        self.block = block
+
+
 # --- the parts ------------------------------------------------------------------------------------------------------
 
 
@@ -181,9 +194,11 @@ class Architecture:
         for b, block in enumerate(self.blocks):
             for c, conv in enumerate(block.convs):
                 if channels % conv.groups:
-                    raise ValueError(
+                    raise DoesNotFit(
                         f"blocks[{b}].convs[{c}].groups must divide the {channels} channels that come in, got "
-                        f"{conv.groups}"
+                        f"{conv.groups}",
+                        why=f"its {conv.groups} groups can't share the {channels} channels that come in",
+                        block=b,
                     )
                 channels = conv.out_channels
 
@@ -194,26 +209,41 @@ class Architecture:
             for c, conv in enumerate(block.convs):
                 after = conv.size_after(size)
                 if after < 1:
-                    raise ValueError(
-                        f"blocks[{b}].convs[{c}].kernel_size is {conv.kernel_size}, but only {size}×{size} pixels "
-                        f"(with padding {conv.padding}) are left of the {self.image_size}×{self.image_size} image: "
-                        f"take a smaller kernel, more padding or a larger image_size"
+                    left = (
+                        f"only {size}×{size} pixels (with padding {conv.padding}) are left of the "
+                        f"{self.image_size}×{self.image_size} image"
+                    )
+                    raise DoesNotFit(
+                        f"blocks[{b}].convs[{c}].kernel_size is {conv.kernel_size}, but {left}: take a smaller kernel, "
+                        f"more padding or a larger image_size",
+                        why=f"its kernel is {conv.kernel_size}×{conv.kernel_size}, but {left}",
+                        block=b,
                     )
                 size = after
             if block.pool is not None:
                 after = block.pool.size_after(size)
                 if after < 1:
-                    raise ValueError(
-                        f"blocks[{b}].pool: only {size}×{size} of the {self.image_size}×{self.image_size} image is "
-                        f"left to pool over {block.pool.kernel_size}×{block.pool.kernel_size}: take at most {pooled} "
-                        f"pooled block{'s' * (pooled != 1)}, pool=None here, or a larger image_size"
+                    why = (
+                        f"only {size}×{size} of the {self.image_size}×{self.image_size} image is left to pool over "
+                        f"{block.pool.kernel_size}×{block.pool.kernel_size}"
+                    )
+                    raise DoesNotFit(
+                        f"blocks[{b}].pool: {why}: take at most {pooled} pooled block{'s' * (pooled != 1)}, pool=None "
+                        f"here, or a larger image_size",
+                        why=why,
+                        block=b,
                     )
                 size = after
                 pooled += 1
         if self.head.pool_size is not None and self.head.pool_size > size:
-            raise ValueError(
+            raise DoesNotFit(
                 f"head.pool_size is {self.head.pool_size}, but the last feature map is only {size}×{size}: take "
-                f"pool_size={size} or less, fewer pooled blocks, or a larger image_size than {self.image_size}"
+                f"pool_size={size} or less, fewer pooled blocks, or a larger image_size than {self.image_size}",
+                why=(
+                    f"it averages the last maps to {self.head.pool_size}×{self.head.pool_size}, and they are only "
+                    f"{size}×{size}"
+                ),
+                block=None,
             )
 
     # --- what follows from the fields ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -458,17 +459,34 @@ def fit(
     nothing itself. What a callback raises comes out as it is. After any of these the network has the weights of its
     last step.
     """
-    return _Fit(
-        model, data, Recipe() if recipe is None else recipe, image_size, validation, seed, callbacks, progress
-    ).run()
+    return Fitting(
+        model, data, recipe, image_size=image_size, validation=validation, seed=seed, callbacks=callbacks,
+        progress=progress,
+    ).run()  # fmt: skip
 
 
-class _Fit:
-    """The state of one `fit`: the clock, the losses on the device, and the progress bar."""
+class Fitting:
+    """A `fit` that whoever iterates over it may pause: between two steps something else can be done.
+
+    The arguments are those of `fit`, and so are the errors and the weights in the end. Iterating gives each step;
+    `history` tells what happened so far, and its losses once it has ended. What is done between steps isn't counted.
+    """
 
     SHOW_EVERY = 0.5  # seconds: how often the loss is fetched from the device, for the bar and to be checked
 
-    def __init__(self, model, data, recipe, image_size, validation, seed, callbacks, progress) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe | None = None,
+        *,
+        image_size: int | None = None,
+        validation: Data | None = None,
+        seed: int = 0,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = False,
+    ) -> None:
+        recipe = Recipe() if recipe is None else recipe
         self.image_size = check_images(model, data, image_size)
         if validation is not None:
             where = getattr(validation, "device", data.device)  # what has none is no images, which is said next
@@ -489,9 +507,22 @@ class _Fit:
         self.bar = progress_bar(total=total, unit="step", disable=not progress)
 
     def run(self) -> History:
+        """All of it, at once."""
+        with self._ended_well():
+            for _ in self._watched():
+                pass
+        return self.history
+
+    def __iter__(self) -> Iterator[Step]:
+        with self._ended_well():
+            yield from self._watched()
+
+    @contextmanager
+    def _ended_well(self) -> Iterator[None]:
+        """Whoever stops it, the history says so, the clock stands, and the weights are looked at."""
         history = self.history
         try:
-            self._drain()
+            yield
         except StopTraining as reason:
             history.stopped = f"at step {self.done} of {history.total_steps}: {reason}".removesuffix(": ")
         except KeyboardInterrupt:
@@ -506,9 +537,12 @@ class _Fit:
             self.model.eval()
         self._check()  # who stopped it may not have seen the last losses
         self._check_end()
-        return history
 
-    def _drain(self) -> None:
+    def losses_so_far(self) -> list[float]:
+        """One a step: fetching them waits for the device."""
+        return self.losses[: self.done].tolist()
+
+    def _watched(self) -> Iterator[Step]:
         self._start_clock()
         while (step := self._next_step()) is not None:
             self.losses[step.number - 1] = step.loss
@@ -522,6 +556,11 @@ class _Fit:
             if step.ends_epoch or time.perf_counter() > self.next_look:
                 self._pause(step)
                 self._start_clock()
+            left = time.perf_counter()
+            yield step
+            away = time.perf_counter() - left
+            self.started += away
+            self.next_look += away
 
     def _next_step(self) -> Step | None:
         try:
