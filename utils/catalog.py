@@ -29,6 +29,7 @@ from utils.architectures import (
     Pool,
     vgg_like,
 )
+from utils.editing import for_fashion_mnist
 from utils.experiments import Arm, Experiment
 from utils.training import Recipe
 
@@ -185,11 +186,7 @@ DEPTH_OR_CHANNELS = Experiment(
 
 
 def _eighth(name: str) -> Architecture:
-    """A network of VGG's Table 1 at an eighth of its channels, for 32×32 grey images and ten classes."""
-    whole = VGG[name]
-    head = Head(hidden=(128, 128))
-    small = whole.change(head=head, in_channels=1, image_size=32, num_classes=10)
-    return small.scaled(1 / 8).change(head=head)
+    return for_fashion_mnist(VGG[name], 1 / 8)
 
 
 FAMILY = Experiment(

@@ -6,11 +6,11 @@ turns several knobs passes through networks that can't be built. `Architecture(b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-from utils.architectures import Block, Conv, Pool
+from utils.architectures import Architecture, Block, Conv, Head, Pool
 from utils.checks import some_of, whole
 
 Blocks: TypeAlias = "tuple[Block, ...]"
@@ -104,3 +104,54 @@ def _with(blocks: Sequence[Block], block: int, change: Callable[[Block], Block])
 
 def _checked(blocks: Sequence[Block]) -> Blocks:
     return some_of("blocks", blocks, "Block((Conv(16),))", Block)
+
+
+# --- what can't be built, and what would help -------------------------------------------------------------------------
+
+LARGER = (32, 48, 64, 96, 128, 224)  # image sizes that are offered
+
+
+def for_fashion_mnist(architecture: Architecture, fraction: float = 1 / 8) -> Architecture:
+    """A network of VGG's Table 1 with a fraction of its channels, for 32×32 grey images and ten classes."""
+    head = Head(hidden=(128, 128))
+    small = architecture.change(head=head, in_channels=1, image_size=32, num_classes=10)
+    return small.scaled(fraction).change(head=head)
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A change after which the network can be built: what it is, in words, and the fields that it changes."""
+
+    words: str
+    changes: Mapping[str, Any]
+
+
+def fixes_for(fields: Mapping[str, Any], most: int = 3) -> list[Fix]:
+    """What would make `Architecture(**fields)`, which can't be built, one that can: at most `most` ways, each tried."""
+    blocks, head, size = fields["blocks"], fields["head"], fields["image_size"]
+    kinds = (  # of each the first that helps, which changes the least
+        [Fix(f"take {n} block{'s' * (n > 1)}", {"blocks": blocks[:n]}) for n in reversed(range(1, len(blocks)))],
+        [Fix(f"take {larger}×{larger} images", {"image_size": larger}) for larger in LARGER if larger > size],
+        [*_without_last_poolings(blocks)],
+        [Fix("average the last maps to one pixel", {"head": replace(head, pool_size=1)})],
+    )
+    found = (next((fix for fix in kind if _can_be_built({**fields, **fix.changes})), None) for kind in kinds)
+    return [fix for fix in found if fix is not None][:most]
+
+
+def _can_be_built(fields: Mapping[str, Any]) -> bool:
+    try:
+        Architecture(**fields)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_last_poolings(blocks: Blocks) -> Iterator[Fix]:
+    """Without the pooling of the last block that has one, of the last two, …"""
+    pooled = [i for i, block in enumerate(blocks) if block.pool is not None]
+    for left in reversed(range(len(pooled))):
+        dropped = pooled[left:]
+        changed = tuple(replace(b, pool=None) if i in dropped else b for i, b in enumerate(blocks))
+        names = " and ".join(f"{i + 1}" for i in dropped)
+        yield Fix(f"pool no more in block{'s' * (len(dropped) > 1)} {names}", {"blocks": changed})

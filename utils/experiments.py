@@ -140,7 +140,7 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
     Raises ValueError if there is one twice, or a network that doesn't fit the data.
     """
     for arm in experiment.arms:
-        _check_fits(arm.architecture, data)
+        check_fits(arm.architecture, data)
     device = data.train.device
     size = len(data.all_train if experiment.evaluate_on == "test" else data.train)
     runs = [
@@ -158,24 +158,35 @@ def plan(experiment: Experiment, data: FashionMNIST) -> list[Run]:
     return runs
 
 
-def _check_fits(architecture: Architecture, data: FashionMNIST) -> None:
-    """ValueError unless the network takes the images and tells their classes apart."""
+class UnfitForData(ValueError):
+    """A network can't be trained on these images as it is.
+
+    The message is for who writes code. For who turns knobs: `why`, in words, and `changes`, the fields of the
+    architecture that would have to be others.
+    """
+
+    def __init__(self, architecture: Architecture, expected: str, found: int, why: str, **changes: int) -> None:
+        to_do = ", ".join(f"{name}={value}" for name, value in changes.items())
+        super().__init__(f"{architecture.label}: {expected}, got {found}: take architecture.change({to_do})")
+        self.why = why
+        self.changes = changes
+
+
+def check_fits(architecture: Architecture, data: FashionMNIST) -> None:
+    """UnfitForData unless the network takes the images and tells their classes apart."""
     channels, side, classes = data.train.pixels.shape[1], data.train.pixels.shape[-1], len(data.classes)
-    if architecture.image_size < side:
-        raise ValueError(
-            f"{architecture.label}: image_size must be at least {side}, the images' own size, got "
-            f"{architecture.image_size}: take architecture.change(image_size={side})"
-        )
-    if architecture.in_channels != channels:
-        raise ValueError(
-            f"{architecture.label}: in_channels must be {channels}, as many as the images have, got "
-            f"{architecture.in_channels}: take architecture.change(in_channels={channels})"
-        )
-    if architecture.num_classes < classes:
-        raise ValueError(
-            f"{architecture.label}: num_classes must be at least {classes}, as many as the data has, got "
-            f"{architecture.num_classes}: take architecture.change(num_classes={classes})"
-        )
+    if (own := architecture.image_size) < side:
+        expected = f"image_size must be at least {side}, the images' own size"
+        why = f"it is made for {own}×{own} pixels, and the images have {side}×{side}"
+        raise UnfitForData(architecture, expected, own, why, image_size=side)
+    if (own := architecture.in_channels) != channels:
+        expected = f"in_channels must be {channels}, as many as the images have"
+        why = f"it takes images of {own} channel{'s' * (own != 1)}, and these have {channels}"
+        raise UnfitForData(architecture, expected, own, why, in_channels=channels)
+    if (own := architecture.num_classes) < classes:
+        expected = f"num_classes must be at least {classes}, as many as the data has"
+        why = f"it tells {own} class{'es' * (own != 1)} apart, and there are {classes}"
+        raise UnfitForData(architecture, expected, own, why, num_classes=classes)
 
 
 def _resolved(recipe: Recipe, device: torch.device) -> Recipe:
@@ -229,7 +240,7 @@ def train_once(run: Run, data: FashionMNIST, *, callbacks: Sequence[Callback] = 
         "device": run.device,
         "versions": run.versions,
         "warning": history.warning,
-        "time": _now(),
+        "time": now(),
     }
 
 
@@ -362,10 +373,11 @@ def _train_into(
 def _failure(key: str, architecture: Architecture, error: Exception, **more: Any) -> Record:
     """The record that marks something as failed. One that says that it was done, if it comes later, outranks it."""
     stamp = {"kind": "failure", "key": key, "label": architecture.label, "digest": architecture.digest}
-    return stamp | more | {"error": str(error), "time": _now()}
+    return stamp | more | {"error": str(error), "time": now()}
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, as a record has it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 

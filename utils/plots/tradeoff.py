@@ -43,10 +43,10 @@ def throughput_accuracy(
 ) -> LessonFigure:
     """Accuracy against inference throughput, one labelled point a network; up is better, right is faster.
 
-    points: yours. A marker's shape is the family, its area the parameters (above a least size); an upright line spans
-    the seeds. The dashed stairs are their Pareto front: what lies under them is beaten. reference: drawn behind them in
-    grey. A point so far below all others that they would lie flat under the title stands at the lower edge, with its
-    value. The points' order is of no account.
+    points: yours; there may be none where there is a reference. A marker's shape is the family, its area the parameters
+    (above a least size); an upright line spans the seeds. The dashed stairs are their Pareto front: what lies under
+    them is beaten. reference: drawn behind them in grey. A point so far below all others that they would lie flat under
+    the title stands at the lower edge, with its value. The points' order is of no account.
 
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
     different conditions, for accuracies on test images beside some on validation images, and for sample runs beside
@@ -69,15 +69,15 @@ def throughput_accuracy(
     )  # fmt: skip
     for point in sorted(points, key=lambda p: -p.parameters):  # the small ones on top
         _draw(axes, point, _size(point, everyone))
-    where = points[0].measured_on or "this device"
+    where = everyone[0].measured_on or "this device"
     axes.set_xlabel("\n".join(wrap(f"images/s in inference  ({where})", 80)))
-    axes.set_ylabel(f"{points[0].evaluated_on} accuracy, %")
+    axes.set_ylabel(f"{everyone[0].evaluated_on} accuracy, %")
     headline(axes, title, "\n".join(_notes(points, front, reference)))
     named = points + [p for p in reference if p.label not in {own.label for own in points}]
     _write_labels(figure, axes, named, points, reference)
 
     figure.title = title
-    figure.alt = _in_words(points, front)
+    figure.alt = _in_words(points or reference, front or pareto_front(reference))
     return figure
 
 
@@ -169,8 +169,10 @@ def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[
     notes = [beaten] if has_line else []
     area = f"Marker’s area: parameters{f' (below {least:,.0f}, all the same)' * (least > 0)}."
     line = " Upright line: lowest to highest seed." * any(map(_has_interval, everyone))
-    notes += [area + line, f"{_training(points)}."]
-    if points[0].is_sample:
+    notes += [area + line]
+    if points:
+        notes.append(f"{_training(points)}.")
+    if everyone[0].is_sample:
         notes.append("Trained on the small sample of the images: compare it with other sample runs alone.")
     if reference:
         where = reference[0].measured_on or "another device"
@@ -279,7 +281,7 @@ def _in_words(points: Sequence[Point], front: Sequence[Point]) -> str:
 
 
 def _check(points: Sequence[Point], reference: Sequence[Point]) -> None:
-    if not points:
+    if not points and not reference:
         raise ValueError("points must hold at least one network to draw, got none: has the sweep finished a run?")
     if len(points) + len(reference) > MOST:
         raise ValueError(f"at most {MOST} points can be told apart on one plot, got {len(points) + len(reference)}")

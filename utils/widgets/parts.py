@@ -30,6 +30,7 @@ from ipywidgets import (
     Widget,
 )
 
+from utils.checks import truth, whole
 from utils.plots.sheet import Sheet
 from utils.plots.style import COLOURS, CSS_DPI, SCREEN_DPI, LessonFigure, readable
 
@@ -47,6 +48,7 @@ class Explorer(VBox):
 
     def __init__(self) -> None:
         self.message = HTML()
+        self.controls: dict[str, Widget] = {}  # what can be set, by the name of the attribute: see Setting
         super().__init__(layout=Layout(width="100%"))
         self.add_class("bigger-and-deeper")
 
@@ -109,19 +111,58 @@ def start(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task | None:
         return None
 
 
+class Setting:
+    """An attribute of an Explorer that stands in one of its `controls`, by the same name.
+
+    `lab.kernel_size = 7` moves the control, as a hand does. ValueError, with what would work, for what it doesn't offer.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, explorer: Explorer | None, owner: type | None = None) -> Any:
+        return self if explorer is None else explorer.controls[self.name].value
+
+    def __set__(self, explorer: Explorer, value: Any) -> None:
+        check_offered(self.name, value, explorer.controls[self.name])
+        explorer.controls[self.name].value = value
+
+
+def check_offered(name: str, value: Any, control: Widget) -> None:
+    """ValueError unless the control can be moved to `value`."""
+    match control:
+        case Checkbox():
+            truth(name, value)
+        case IntSlider():
+            whole(name, value, control.min)
+            if value > control.max:
+                raise ValueError(f"{name} must be a whole number from {control.min} to {control.max}, got {value}")
+        case _:
+            offered = [option[1] if isinstance(option, tuple) else option for option in control.options]
+            if not any(type(value) is type(one) and value == one for one in offered):  # True is not 1
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, offered))}, got {value!r}")
+
+
 # --- controls ---------------------------------------------------------------------------------------------------------
 
 BESIDE = {"description_width": "initial"}  # a description takes the room that it needs
 
 
-def slider(value: int, low: int, high: int, words: str = "", *, width: str = "130px") -> IntSlider:
-    """A slider of whole numbers, the number beside it."""
-    return IntSlider(value, min=low, max=high, description=words, style=BESIDE, layout=Layout(width=width))
+def slider(value: int, low: int, high: int, words: str = "", *, width: str = "") -> IntSlider:
+    """A slider of whole numbers, the number beside it. width: of all of it; the number takes 72 pixels."""
+    layout = Layout(width=width or _width_with(words))
+    return IntSlider(value, min=low, max=high, description=words, style=BESIDE, layout=layout)
 
 
-def choice_slider(options: Sequence[Any], value: Any, words: str = "", *, width: str = "130px") -> SelectionSlider:
+def choice_slider(options: Sequence[Any], value: Any, words: str = "", *, width: str = "") -> SelectionSlider:
     """A slider over values, or over (text, value) pairs."""
-    return SelectionSlider(options=options, value=value, description=words, style=BESIDE, layout=Layout(width=width))
+    layout = Layout(width=width or _width_with(words))
+    return SelectionSlider(options=options, value=value, description=words, style=BESIDE, layout=layout)
+
+
+def _width_with(words: str) -> str:
+    """Of a slider: in less, words leave no track to move along."""
+    return "220px" if words else "140px"
 
 
 def choice_buttons(options: Sequence[Any], value: Any, words: str = "") -> ToggleButtons:
@@ -162,8 +203,8 @@ def heading(words: str) -> HTML:
     return HTML(f'<b style="font-size:15px;color:{INK}">{escape(words)}</b>')
 
 
-def label(words: str, *, width: str = "auto", quiet: bool = False) -> HTML:
-    colour = QUIET if quiet else INK
+def label(words: str, *, width: str = "auto", quiet: bool = False, is_wrong: bool = False) -> HTML:
+    colour = ORANGE if is_wrong else QUIET if quiet else INK
     return HTML(f'<span style="color:{colour};font-size:13px">{escape(words)}</span>', layout=Layout(width=width))
 
 
@@ -183,7 +224,7 @@ class Drawing(HTML):
     """A sheet or a figure on the screen. `drawn` is what it shows: the tests look at it."""
 
     def __init__(self, drawn: Sheet | LessonFigure | None = None) -> None:
-        super().__init__(layout=Layout(width="100%", min_width="0"))
+        super().__init__(layout=Layout(width="auto", min_width="0"))  # 100 % and its margins are too wide
         self.drawn: Sheet | LessonFigure | None = None
         if drawn is not None:
             self.draw(drawn)
@@ -208,7 +249,9 @@ __all__ = [
     "Explorer",
     "HBox",
     "Label",
+    "Setting",
     "button",
+    "check_offered",
     "choice_buttons",
     "choice_slider",
     "column",

@@ -1,0 +1,193 @@
+"""The networks that were trained: on the throughput–accuracy plot, in a list, side by side."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ipywidgets import HTML, HBox, Layout, Text, VBox
+
+from utils.architectures import Architecture
+from utils.catalog import CURVE_TO_CHOOSE_BY
+from utils.checks import with_tilde
+from utils.comparing import side_by_side
+from utils.data import FashionMNIST
+from utils.device import device_name, dtype_name
+from utils.experiments import reference
+from utils.kept import Kept, curve_of_trial, point_of
+from utils.plots import learning_curves, save, throughput_accuracy
+from utils.plots.columns import short
+from utils.results import Record
+from utils.widgets.parts import Drawing, button, guarded, heading, label, row, said, tick
+
+MOST_COMPARED = 7  # curves in one plot
+MOST_SHOWN = 24  # points of yours, the latest
+
+
+class TrialRow:
+    """One trained network: a line in the list."""
+
+    def __init__(self, owner: Collection, trial: Record) -> None:
+        self.key = trial["key"]
+        self.compared = tick(False, "", width="24px")
+        self.name = Text(value=trial["name"], continuous_update=False, layout=Layout(width="200px"))
+        self.set_button = button("set", lambda _: owner.set_network(trial))
+        self.remove_button = button("remove", lambda _: owner.remove(self.key))
+        self.compared.observe(owner.compare_ticked, names="value")
+        self.name.observe(lambda change: owner.rename(self.key, change["new"]), names="value")
+        self.box = HBox(
+            (self.compared, self.name, label(_in_words(trial)), self.set_button, self.remove_button),
+            layout=Layout(align_items="center", flex_flow="row wrap"),
+        )
+
+
+def _in_words(trial: Record) -> str:
+    stopped = ", stopped" if trial["stopped"] else ""
+    images = short(trial["steps"] * trial["recipe"]["batch_size"])
+    return (
+        f"{trial['accuracy']:.1%} · {trial['throughput']['images_per_s']:,.0f} images/s · "
+        f"{short(trial['parameters'])} parameters · rate {trial['recipe']['lr']:g}, saw {images} images{stopped}"
+    )
+
+
+class Collection(VBox):
+    """What is kept of trained networks, on this device and these images: drawn, listed, compared.
+
+    set_network is called with a trial's architecture when its button is pressed.
+    """
+
+    open_ones: ClassVar[weakref.WeakSet[Collection]] = weakref.WeakSet()
+
+    def __init__(
+        self,
+        data: FashionMNIST,
+        set_network: Callable[[Architecture], None],
+        say_error: Callable[[BaseException], None],
+        *,
+        kept: Kept | None = None,
+    ) -> None:
+        self.data, self.kept = data, kept or Kept()
+        self._set_network, self.say_error = set_network, say_error
+        self.plot, self.comparison, self.message = Drawing(), Drawing(), HTML()
+        self.table = HTML()
+        self.rows: list[TrialRow] = []
+        self.list = VBox()
+        self.save_button = button("save the plot", lambda _: self.save())
+        self.reference = reference(CURVE_TO_CHOOSE_BY, data)
+        super().__init__(
+            (
+                self.plot,
+                heading("Your networks"),
+                self.message,
+                self.list,
+                row(self.save_button),
+                self.comparison,
+                self.table,
+            ),
+            layout=Layout(width="100%"),
+        )
+        Collection.open_ones.add(self)
+        self.renew()
+
+    # --- what is there ------------------------------------------------------------------------------------------------
+
+    @property
+    def trials(self) -> list[Record]:
+        """Those that can be compared: of this device and dtype, on these images."""
+        device = self.data.train.device
+        return [
+            trial
+            for trial in self.kept.trials()
+            if trial["data"] == self.data.digest
+            and trial["throughput"]["device"] == device_name(device)
+            and trial["throughput"]["dtype"] == dtype_name("auto", device)
+        ]
+
+    def add(self, trial: Record) -> None:
+        """Keep a trial's record and show it, in every explorer that is open."""
+        self.kept.add(trial)
+        for collection in list(Collection.open_ones):
+            collection.renew()
+
+    def renew(self) -> None:
+        """Read what is kept, and show that."""
+        ticked = {own.key for own in self.rows if own.compared.value}
+        trials = self.trials
+        self.rows = [TrialRow(self, trial) for trial in reversed(trials)]  # the latest on top
+        for own in self.rows:
+            own.compared.value = own.key in ticked
+        self.list.children = tuple(own.box for own in self.rows)
+        self._say_what_is_there(trials)
+        self._draw(trials)
+        self.compare_ticked()
+
+    def _say_what_is_there(self, trials: list[Record]) -> None:
+        others = len(self.kept.trials()) - len(trials)
+        words = [] if trials else ["None yet: train one, and it stands here, also when the kernel was restarted."]
+        if len(trials) > 1:
+            words.append("Tick two or more to compare them.")
+        if others:
+            words.append(f"{others} more, of another device or other images, can’t be compared with these.")
+        if len(trials) > MOST_SHOWN:
+            words.append(f"The plot has the latest {MOST_SHOWN}.")
+        self.message.value = said(" ".join(words))
+
+    def _draw(self, trials: list[Record]) -> None:
+        points = [point_of(trial) for trial in trials[-MOST_SHOWN:]]
+        if points or self.reference:
+            self.plot.draw(throughput_accuracy(points, reference=self.reference))
+        else:  # the sample: there is no reference to it
+            self.plot.value = said("What accuracy costs: train a network, and its point appears here.")
+
+    # --- a button was pressed -----------------------------------------------------------------------------------------
+
+    @guarded
+    def set_network(self, trial: Record) -> None:
+        self._set_network(Architecture.from_dict(trial["architecture"]))
+
+    @guarded
+    def remove(self, key: str) -> None:
+        self._do(self.kept.remove, key)
+
+    @guarded
+    def rename(self, key: str, name: str) -> None:
+        self._do(self.kept.rename, key, name)
+
+    def _do(self, what: Callable[..., None], *arguments: Any) -> None:
+        try:
+            what(*arguments)
+        except (ValueError, OSError) as error:
+            self.renew()  # the list says again what is kept
+            self.message.value = said(f"{error}.", is_wrong=True)
+        else:
+            self.renew()
+
+    @guarded
+    def compare_ticked(self, _: Any = None) -> None:
+        """The ticked networks side by side, and their learning curves in one plot; nothing while there are fewer."""
+        keys = {own.key for own in self.rows if own.compared.value}
+        trials = [trial for trial in self.trials if trial["key"] in keys][:MOST_COMPARED]
+        if len(trials) < 2:
+            self.comparison.drawn, self.comparison.value, self.table.value = None, "", ""
+            return
+        curves = {trial["name"]: curve_of_trial(trial) for trial in trials}
+        self.comparison.draw(learning_curves(curves, title="Loss, while they learnt"))
+        table = side_by_side({t["name"]: Architecture.from_dict(t["architecture"]) for t in trials})
+        table.loc["validation accuracy"] = [f"{trial['accuracy']:.1%}" for trial in trials]
+        table.loc["images/s in inference"] = [f"{trial['throughput']['images_per_s']:,.0f}" for trial in trials]
+        table.loc["learning rate"] = [f"{trial['recipe']['lr']:g}" for trial in trials]
+        self.table.value = f'<div style="overflow-x:auto;font-size:12px">{table.to_html()}</div>'
+
+    @guarded
+    def save(self) -> None:
+        """The plot as SVG and PNG, beside the results."""
+        if self.plot.drawn is None:
+            self.message.value = said("There is nothing to save yet: train a network first.", is_wrong=True)
+            return
+        try:
+            files = save(self.plot.drawn, self.kept.file.path.with_name("explorer"))
+        except OSError as error:
+            self.message.value = said(f"It could not be saved: {error}.", is_wrong=True)
+            return
+        self.message.value = said(f"Saved: {' and '.join(with_tilde(file) for file in files)}.")

@@ -1,0 +1,241 @@
+"""Train the network that is set: a button, a live curve, the time left, and a ■ that works.
+
+Training in a button's callback would block the kernel: no message gets through, not even a press of ■. So the trial
+runs as an asyncio task, in slices of a tenth of a second, and between them the kernel does what else there is to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from html import escape
+from typing import Any, ClassVar
+
+from ipywidgets import HTML, HBox, Layout, VBox
+
+from utils.architectures import Architecture
+from utils.checks import is_number
+from utils.data import FashionMNIST
+from utils.experiments import UnfitForData
+from utils.faults import TrainingError
+from utils.plots.live import live_curve
+from utils.plots.style import COLOURS
+from utils.results import Record
+from utils.trials import BATCH, Trial, suggested_rate
+from utils.widgets.parts import Drawing, button, choice_buttons, choice_slider, guarded, heading, row, said, start
+
+TIMES = {"10 s": 10.0, "30 s": 30.0, "2 min": 120.0}
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+SLICE = 0.1  # seconds of work between two pauses
+PAUSE = 0.005  # seconds in which the kernel takes its messages
+DRAW_EVERY = 0.3  # seconds
+WORDS = {"image_size": "image size", "in_channels": "input channels", "num_classes": "classes"}  # on a button
+
+
+class Trainer(VBox):
+    """Trains what `network()` gives when the button is pressed, and hands the finished trial's record to `on_trial`.
+
+    change_network: called with fields of the architecture, where others are needed for it to be trained.
+    say, say_error: where it writes what has to be said. One network is trained at a time in a kernel.
+    """
+
+    at_work: ClassVar[Trainer | None] = None
+
+    def __init__(
+        self,
+        data: FashionMNIST,
+        network: Callable[[], Architecture],
+        change_network: Callable[..., None],
+        on_trial: Callable[[Record], None],
+        say_error: Callable[[BaseException], None],
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.data, self.network, self.change_network = data, network, change_network
+        self.on_trial, self.say_error = on_trial, say_error
+        self.seed = seed
+        self.trial: Trial | None = None
+        self.task: asyncio.Task | None = None
+        self._rate_is_own = False
+        self.time = choice_buttons(tuple(TIMES), "10 s", "within")
+        self.rate = choice_slider(RATES, 0.1, "learning rate", width="260px")
+        self.rate.observe(self._keep_rate, names="value")
+        self.train_button = button("Train", lambda _: self.train(), look="primary")
+        self.stop_button = button("■ stop", lambda _: self.stop())
+        self.stop_button.disabled = True
+        self.progress, self.message, self.curve = HTML(), HTML(), Drawing()
+        self.fixes = HBox()
+        super().__init__(
+            (
+                heading("Train it"),
+                row(self.time, self.train_button, self.stop_button),
+                row(self.rate),
+                self.progress,
+                self.curve,
+                self.message,
+                self.fixes,
+            ),
+            layout=Layout(width="100%"),
+        )
+        if Trainer.at_work is not None:  # of a cell that was run before: nobody sees it any more
+            Trainer.at_work.stop("its cell was run again")
+
+    # --- the rate ---------------------------------------------------------------------------------------------------
+
+    def suggest_rate(self, architecture: Architecture) -> None:
+        """Set a rate that suits the network, unless the student has chosen one."""
+        if not self._rate_is_own:
+            suggested = suggested_rate(architecture)
+            self._moving = True
+            try:
+                self.rate.value = suggested
+            finally:
+                self._moving = False
+
+    _moving = False
+
+    @guarded
+    def _keep_rate(self, _: dict[str, Any]) -> None:
+        self._rate_is_own = self._rate_is_own or not self._moving
+
+    # --- start and stop -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_training(self) -> bool:
+        return Trainer.at_work is self
+
+    def train(self, seconds: float | None = None, *, lr: float | None = None) -> asyncio.Task | None:
+        """As the button does. seconds, lr: those that are set, unless you name others.
+
+        In a notebook it goes on beside what else you do, and `await` of what this gives waits for it; in a script it
+        ends before this returns. Raises nothing for a network that can't be trained: it says so.
+        """
+        if Trainer.at_work is not None:
+            ours = Trainer.at_work is self
+            words = "A network is being trained" if ours else "A network is being trained in another explorer"
+            self.say(f"{words}: wait until it is done, or press ■{'' if ours else ' there'}.", is_wrong=True)
+            return self.task if ours else None
+        if lr is not None and (not is_number(lr) or lr <= 0):
+            raise ValueError(f"lr must be a number above 0, got {lr!r}")
+        self.say()
+        self.fixes.children = ()
+        seconds = TIMES[self.time.value] if seconds is None else seconds
+        try:
+            self.trial = Trial(
+                self.network(), self.data, seconds=seconds, lr=self.rate.value if lr is None else lr, seed=self.seed
+            )
+        except UnfitForData as error:
+            self.say(f"It can’t be trained on these images: {error.why}. What would help:", is_wrong=True)
+            words = " and ".join(f"{WORDS.get(name, name)} {value}" for name, value in error.changes.items())
+            self.fixes.children = (button(words, lambda _: self._fix(error.changes)),)
+            return None
+        Trainer.at_work = self
+        self.train_button.disabled, self.stop_button.disabled = True, False
+        self.task = start(self._run(self.trial))
+        return self.task
+
+    @guarded
+    def stop(self, reason: str = "you stopped it") -> None:
+        """As ■ does: train no further; what has been learnt so far is judged, and becomes a point."""
+        if self.trial is not None and self.is_training:
+            self.trial.stop(reason)
+            self.stop_button.disabled = True
+
+    @guarded
+    def _fix(self, changes: dict[str, int]) -> None:
+        self.fixes.children = ()
+        self.say("Now press Train.")
+        self.change_network(**changes)
+
+    # --- while it trains ----------------------------------------------------------------------------------------------
+
+    async def _run(self, trial: Trial) -> None:
+        try:
+            await self._in_slices(trial)
+            self._show(trial)
+            if trial.record is not None:
+                self._tell(trial)
+                self.on_trial(trial.record)
+            else:
+                self.say("Stopped before its first step: there is nothing to judge.")
+        except (ValueError, TrainingError, OSError) as error:  # what a student's network or machine can cause
+            self.say(f"{trial.architecture.label}: {error}".rstrip(".") + ".", is_wrong=True)
+        except KeyboardInterrupt:  # the notebook's own ■; raised further, it would end the kernel
+            self.say("Interrupted: press Train to begin anew.", is_wrong=True)
+        except Exception as error:
+            self.say_error(error)
+            raise
+        finally:
+            Trainer.at_work = None
+            self.train_button.disabled, self.stop_button.disabled = False, True
+            self.progress.value = ""
+
+    async def _in_slices(self, trial: Trial) -> None:
+        self._show(trial)
+        begun = drawn = time.perf_counter()
+        for _ in trial:
+            now = time.perf_counter()
+            if now - drawn > DRAW_EVERY:
+                self._show(trial)
+                drawn = time.perf_counter()
+            if now - begun > SLICE:
+                await asyncio.sleep(PAUSE)
+                begun = time.perf_counter()
+
+    def _show(self, trial: Trial) -> None:
+        """The curve as far as it has grown, and the time that is left."""
+        self.progress.value = _bar(trial)
+        if trial.plan is not None:
+            self.curve.draw(
+                live_curve(
+                    trial.losses, trial.looks, total_steps=trial.plan.steps, batch_size=BATCH,
+                    title=f"Loss of {trial.architecture.label}",
+                )
+            )  # fmt: skip
+
+    def _tell(self, trial: Trial) -> None:
+        record, plan = trial.record, trial.plan
+        rounds = f", {plan.epochs} times" if plan.epochs > 1 else ", once"
+        stopped = f" (stopped {record['stopped']})" if record["stopped"] else ""
+        words = (
+            f"{record['accuracy']:.1%} of the {len(self.data.validation):,} validation images are right, after "
+            f"{record['steps']:,} steps over {plan.num_images:,} images{rounds}{stopped}; "
+            f"{record['throughput']['images_per_s']:,.0f} images/s in inference."
+        )
+        if record["warning"]:
+            words += f" Look out: {record['warning']}."
+        self.say(words)
+        self.message.value += (
+            "<details><summary>The same from code</summary><pre style='white-space:pre-wrap;font-size:12px'>"
+            f"{escape(self.code(trial))}</pre></details>"
+        )
+
+    @staticmethod
+    def code(trial: Trial) -> str:
+        """Lines that train the same network with `fit`, to the same weights."""
+        epochs, lr, batch_size = trial.recipe.epochs, trial.recipe.lr, trial.recipe.batch_size
+        cut = ""
+        if trial.record and trial.record["stopped"]:
+            cut = f"   # and stop it after step {trial.record['steps']:,}"
+        return (
+            f"torch.manual_seed({trial.seed})\n"
+            f"net = build(explorer.architecture)\n"
+            f"recipe = Recipe(epochs={epochs}, batch_size={batch_size}, lr={lr:g})\n"
+            f"fit(net, data.train.take({trial.plan.num_images}), recipe, seed={trial.seed}){cut}"
+        )
+
+    def say(self, words: str = "", *, is_wrong: bool = False) -> None:
+        self.message.value = said(words, is_wrong=is_wrong)
+
+
+def _bar(trial: Trial) -> str:
+    """A bar, and what is going on: `training VGG (2,2), 4 s left`."""
+    left = f", {max(trial.seconds_left, 0):.0f} s left" if trial.phase in ("getting ready", "training") else ""
+    words = escape(f"{trial.phase}: {trial.architecture.label}{left}")
+    return (
+        f'<div style="max-width:400px;font-size:13px;line-height:1.4" role="status">'
+        f'<div style="height:8px;background:{COLOURS["grid"]};border-radius:4px">'
+        f'<div style="height:8px;width:{100 * trial.share:.1f}%;background:{COLOURS["convolution"]};border-radius:4px">'
+        f"</div></div>{words}</div>"
+    )

@@ -1,0 +1,194 @@
+"""The VGG explorer: change the blocks, see what it costs, train it, watch the curve grow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from ipywidgets import HTML, Accordion, HBox, Layout
+
+from utils.architectures import PRESETS, VGG_SMALL, Architecture
+from utils.checks import of_kind, whole
+from utils.data import MEAN, STD, FashionMNIST, load_fashion_mnist
+from utils.device import pick_device
+from utils.editing import Fix
+from utils.kept import Kept
+from utils.models import build
+from utils.plots.columns import fields_over_image, network_columns, totals
+from utils.plots.sheet import Sheet, below
+from utils.profiling import Profile, profile
+from utils.results import Record
+from utils.widgets.collection import Collection
+from utils.widgets.editor import ArchitectureEditor
+from utils.widgets.parts import Drawing, Explorer, button, column, guarded, heading, menu, row, said, slider
+from utils.widgets.trainer import Trainer
+
+START = VGG_SMALL["VGG-11 ⅛ + BN"]
+REFERENCES = {preset.name: preset.architecture for preset in PRESETS}
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def vgg_explorer(data: FashionMNIST | None = None, architecture: Architecture = START, *, seed: int = 0) -> VggExplorer:
+    """Controls for a network's blocks, and what it costs and sees; a button that trains it. As a cell's last line.
+
+    data None: Fashion-MNIST is loaded. `explorer.architecture = VGG["D"]` sets the network from code.
+    """
+    return VggExplorer(data, architecture, seed=seed)
+
+
+class VggExplorer(Explorer):
+    """See `vgg_explorer`.
+
+    architecture   the network on display; set it, and all controls move
+    editor         the controls; `editor.error` says why what is set can't be built, while the last that could is shown
+    trainer        `train()` and `stop()` as the buttons do
+    collection     the trained networks
+    """
+
+    def __init__(
+        self, data: FashionMNIST | None = None, architecture: Architecture = START, *, seed: int = 0,
+        kept: Kept | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if data is None:
+            data = load_fashion_mnist(device=pick_device())
+        of_kind("data", data, FashionMNIST, "load_fashion_mnist()")
+        whole("seed", seed, least=0)
+        self.data = data
+        self.drawing, self.field, self.table = Drawing(), Drawing(), HTML()
+        self.fixes = HBox(layout=Layout(flex_flow="row wrap"))
+        self.reference = menu(tuple(REFERENCES), "VGG-16 (D)", "against", width="240px")
+        self.batch_size = menu(BATCHES, 128, "trained in batches of", width="220px")
+        self.image_number = slider(0, 0, min(99, len(data.validation) - 1), "image", width="220px")
+        for control in (self.reference, self.batch_size, self.image_number):
+            control.observe(self._redraw, names="value")
+        self.trainer = Trainer(data, lambda: self.architecture, self._change, self._keep, self.say_error, seed=seed)
+        self.collection = Collection(data, self._set, self.say_error, kept=kept)
+        self._references: dict[str, Profile] = {}
+        self.editor = ArchitectureEditor(architecture, self._changed, self.say_error)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        details = Accordion(children=(self.table,), selected_index=None)
+        details.set_title(0, "All layers, as a table")
+        details.selected_index = None  # in ipywidgets 7 the first is open at the start
+        build_it = column(
+            heading("Build"),
+            self.editor,
+            self.message,
+            self.fixes,
+            row(self.reference, self.batch_size),
+            self.field,
+            row(self.image_number),
+            width="440px",
+        )
+        costs = column(heading("What it is, what it costs"), self.drawing, details, width="560px", grow=True)
+        self.show(
+            HBox((build_it, costs), layout=SIDE_BY_SIDE),
+            HBox(
+                (column(self.trainer, width="440px"), column(self.collection, width="560px", grow=True)),
+                layout=SIDE_BY_SIDE,
+            ),
+        )
+
+    # --- from code ----------------------------------------------------------------------------------------
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network on display. What you set moves all controls."""
+        return self.editor.architecture
+
+    @architecture.setter
+    def architecture(self, architecture: Architecture) -> None:
+        self.editor.architecture = architecture
+
+    def train(self, seconds: float | None = None, *, lr: float | None = None) -> asyncio.Task | None:
+        """As the button does: see `Trainer.train`."""
+        return self.trainer.train(seconds, lr=lr)
+
+    def stop(self) -> None:
+        """As ■ does."""
+        self.trainer.stop()
+
+    def sheet(self) -> Sheet:
+        """The drawing and the receptive field, one below the other."""
+        return below([self.drawing.drawn, self.field.drawn], title=self.drawing.drawn.title)
+
+    # --- a control was moved ------------------------------------------------------------------------------------
+
+    def _changed(self, editor: ArchitectureEditor) -> None:
+        self.editor = editor  # it tells for the first time while it is made
+        if editor.error is not None:
+            self._say_why(editor.error, editor.fixes)
+            return
+        self.say()
+        self.fixes.children = ()
+        self.trainer.suggest_rate(editor.architecture)
+        self._draw()
+
+    def _say_why(self, error: ValueError, fixes: Sequence[Fix]) -> None:
+        """What is in the way, in place, and buttons for what would help; the drawing stays as it was."""
+        block = getattr(error, "block", None)
+        where = f"Block {block + 1}" if block is not None else "The head"
+        words = (
+            f"{where} can’t be built: {getattr(error, 'why', error)}. The last network that could be is still shown."
+        )
+        self.message.value = said(words + (" What would help:" if fixes else ""), is_wrong=True)
+        self.fixes.children = tuple(button(fix.words, lambda _, fix=fix: self._apply(fix)) for fix in fixes)
+
+    @guarded
+    def _apply(self, fix: Fix) -> None:
+        self.editor.change(**fix.changes)
+
+    @guarded
+    def _redraw(self, _: dict[str, Any]) -> None:
+        self._draw()
+
+    def _change(self, **fields: Any) -> None:
+        self.editor.change(**fields)
+
+    def _set(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+
+    def _keep(self, trial: Record) -> None:
+        self.collection.add(trial)
+
+    # --- what is shown ------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        architecture = self.architecture
+        costs = profile(build(architecture, device="meta"))
+        self.table.value = _as_table(costs)
+        notes = totals(
+            costs,
+            weight_layers=architecture.weight_layers,
+            batch_size=self.batch_size.value,
+            reference=self._profile_of_reference(),
+            of=self.reference.value,
+        )
+        self.drawing.draw(network_columns(costs, title=architecture.label, notes=notes))
+        self.field.draw(fields_over_image(costs, self._image(architecture.image_size)))
+
+    def _profile_of_reference(self) -> Profile:
+        name = self.reference.value
+        if name not in self._references:
+            self._references[name] = profile(build(REFERENCES[name], device="meta"))
+        return self._references[name]
+
+    def _image(self, size: int) -> Any:
+        """A validation image as the network sees it: (size, size) uint8, however few pixels it wants."""
+        number = self.image_number.value
+        if size < self.data.validation.pixels.shape[-1]:
+            return self.data.validation.pixels[number, 0, :size, :size].cpu().numpy()
+        images, _ = self.data.validation.batch(slice(number, number + 1), image_size=size)
+        return ((images[0, 0] * STD + MEAN) * 255).round().clamp(0, 255).byte().cpu().numpy()
+
+
+SIDE_BY_SIDE = Layout(flex_flow="row wrap", width="100%", align_items="flex-start")
+
+
+def _as_table(costs: Profile) -> str:
+    table: pd.DataFrame = costs.in_words().drop(columns="kind")
+    return f'<div style="overflow:auto;max-height:360px;font-size:12px;line-height:1.3">{table.to_html()}</div>'
