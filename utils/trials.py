@@ -189,11 +189,13 @@ class Trial:
         dtype_name("auto", self.device)  # times which dtype is faster, the first time
         yield self.phase
         twin = build(self.architecture)
+        # A few images first: if a step of them takes too long, one of all would hold up everything, even a stop.
+        too_long = min(SLOWEST_STEP, self.seconds / FEWEST_STEPS)
         for batch in (2, 16, BATCH):
             self.step_seconds = yield from self._time_steps(twin, batch)
-            if self.step_seconds > min(SLOWEST_STEP, self.seconds / FEWEST_STEPS):
+            if self.step_seconds > too_long:
                 raise TooSlow(
-                    f"a step of {BATCH} images takes about {_in_words(self.step_seconds)} here, too long to learn "
+                    f"a step of {batch} images takes about {_in_words(self.step_seconds)} here, too long to learn "
                     f"anything in {self.seconds:g} s"
                 )
             if self._stopped_by:
@@ -209,7 +211,7 @@ class Trial:
         self.recipe = replace(self.recipe, epochs=self.plan.epochs)
 
     def _time_steps(self, twin: nn.Module, batch: int) -> Iterator[str]:
-        """Seconds of a step of BATCH images, from steps of `batch`: the median of a few, the first not counted."""
+        """Seconds of a step of `batch` images: the median of a few, the first not counted."""
         recipe = replace(self.recipe, batch_size=batch, epochs=12, lr=1e-9)  # it isn't to go astray on so few images
         steps = train(twin, _first(self.data.train, batch), recipe)
         seconds: list[float] = []
@@ -222,7 +224,7 @@ class Trial:
             yield self.phase
             if len(seconds) >= 3 and sum(seconds) > 0.25:
                 break
-        return statistics.median(seconds[1:]) * BATCH / batch
+        return statistics.median(seconds[1:])
 
     # --- training -----------------------------------------------------------------------------------------------------
 

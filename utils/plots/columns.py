@@ -6,24 +6,26 @@ Drawn as sheets, in a few milliseconds: an explorer draws them anew at each turn
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.plots.sheet import SMALLEST_TEXT, Sheet, text_width
+from utils.plots.sheet import Sheet, text_width, wrapped
 from utils.plots.style import COLOURS, listed, readable, to_array
 
 if TYPE_CHECKING:
     from utils.profiling import Profile
 
-WIDTH = 720  # pixels
-LEFT = 88  # for the rows' names
-GAP = 12  # between blocks
-WIDEST = 46  # of a column
-TALL, LOW = 118, 34  # of the drawing, of a row of bars
+WIDTH = 500  # pixels: so many an output has in a narrow window; where there is room, all grows
+GROWS = 1.5
+LEFT = 74  # for the rows' names
+GAP = 8  # between blocks
+WIDEST = 40  # of a column
+TEXT = 12
+TALL, LOW = 100, 30  # of the drawing, of a row of bars
 FILLED = 0.78  # of a column, by the widest layer
 LOOKS = {"conv": COLOURS["convolution"], "pool": COLOURS["pooling"], "dense": COLOURS["dense"]}
 ROWS = {"parameters": "parameters", "macs": "MACs", "activation_bytes": "memory"}
@@ -103,20 +105,22 @@ def network_columns(profile: Profile, *, title: str, notes: Sequence[str] = ()) 
     columns = columns_of(profile)
     image_side = profile.input_shape[-1]
     placed = list(_places(columns))
-    sheet = Sheet(WIDTH, 0, title)
+    sheet = Sheet(WIDTH, 0, title, grows=GROWS)
     sheet.text(0, 18, title, size=15, bold=True, name="title")
     bottom = _draw_maps(sheet, placed, image_side, top=46)
     for attribute, name in ROWS.items():
         bottom = _draw_shares(sheet, placed, attribute, name, top=bottom + 20)
     bottom = _write_fields(sheet, placed, image_side, top=bottom + 10)
     bottom = _draw_brackets(sheet, placed, top=bottom + 8)
-    notes = [*notes, *_warnings(columns, image_side)]
-    for note in notes:
-        bottom += 19
-        colour = ORANGE if note in _warnings(columns, image_side) else COLOURS["ink"]
-        sheet.text(0, bottom, note, size=13, colour=colour, name="note")
+    bottom += 4
+    warnings = _warnings(columns, image_side)
+    for note in (*notes, *warnings):
+        for line in wrapped(note, TEXT, WIDTH):
+            bottom += 17
+            colour = ORANGE if note in warnings else COLOURS["ink"]
+            sheet.text(0, bottom, line, size=TEXT, colour=colour, name="note")
     sheet.height = bottom + 8
-    sheet.alt = " ".join([*_in_words(columns, image_side), *notes])
+    sheet.alt = " ".join([*_in_words(columns, image_side), *notes, *warnings])
     return sheet
 
 
@@ -131,52 +135,69 @@ def _places(columns: Sequence[Column]) -> Iterator[Placed]:
             left += room
 
 
+class _Line:
+    """A line of texts in the middle of columns: one that has no room beside those that are there isn't written."""
+
+    def __init__(self, sheet: Sheet, *, name: str, **look: Any) -> None:
+        self.sheet, self.name, self.look = sheet, name, look
+        self.taken: list[tuple[float, float]] = []
+
+    def write(self, middle: float, y: float, words: str, **look: Any) -> None:
+        half = text_width(words, TEXT) / 2
+        middle = min(max(middle, LEFT + half), WIDTH - half)
+        if all(middle + half + 3 < left or middle - half - 3 > right for left, right in self.taken):
+            self.taken.append((middle - half, middle + half))
+            self.sheet.text(middle, y, words, size=TEXT, anchor="middle", name=self.name, **{**self.look, **look})
+
+
 def _draw_maps(sheet: Sheet, placed: Sequence[Placed], image_side: int, top: float) -> float:
     """The layers to scale, their channels or units above, their sides below; where they end."""
     maps = [p.column for p in placed if p.column.kind != "dense"]
     most_channels = max((c.width for c in maps), default=1)
     most_units = max((p.column.width for p in placed if p.column.kind == "dense"), default=1)
     base = top + TALL
+    heights = []
     for i, p in enumerate(placed):
         if p.column.kind == "dense":
-            width, height = FILLED / 3 * p.room, TALL * 0.7 * math.sqrt(p.column.width / most_units)
+            width, height = FILLED / 3 * p.room, 0.7 * TALL * math.sqrt(p.column.width / most_units)
         else:
             width = FILLED * p.room * math.sqrt(p.column.width / most_channels)
             height = TALL * math.sqrt(p.column.side / image_side)
-        width, height = max(width, 2), max(height, 1.5)
+        heights.append(max(height, 1.5))
+        width = max(width, 2)
         look = LOOKS[p.column.kind]
-        sheet.box(p.middle - width / 2, base - height, width, height, look, name=f"layer {i + 1}: {p.column.kind}")
-        if p.column.kind != "pool":
-            _write_once(sheet, placed, i, f"{p.column.width:,}", base - height - 6, lambda c: (c.width, c.side))
-    for i, p in enumerate(placed):
-        if p.column.kind != "dense":
-            words = f"{p.column.side}²"
-            _write_once(sheet, placed, i, words, base + 15, lambda c: c.side, colour=COLOURS["quiet"])
-    sheet.text(0, top + 12, "channels,", size=12, name="row")
-    sheet.text(0, top + 27, "units", size=12, name="row")
-    sheet.text(0, base + 15, "side, pixels", size=12, colour=COLOURS["quiet"], name="row")
+        name = f"layer {i + 1}: {p.column.kind}"
+        sheet.box(p.middle - width / 2, base - heights[-1], width, heights[-1], look, name=name)
+    above, below = _Line(sheet, name="width"), _Line(sheet, name="side", colour=COLOURS["quiet"])
+    for first, last in _runs(placed):
+        middles = [placed[i].middle for i in range(first, last + 1)]
+        column, y = placed[first].column, base - max(heights[first : last + 1]) - 6
+        if text_width(f"{column.width:,}", TEXT) + 4 > placed[first].room or column.kind == "pool":
+            middles = [(middles[0] + middles[-1]) / 2]  # one for all of them
+        for middle in middles:
+            if column.kind != "pool":
+                above.write(middle, y, f"{column.width:,}")
+    for is_pool in (False, True):  # convolutions first
+        for first, last in _runs(placed):
+            if placed[first].column.kind != "dense" and (placed[first].column.kind == "pool") == is_pool:
+                middle = (placed[first].middle + placed[last].middle) / 2
+                below.write(middle, base + 15, f"{placed[first].column.side}²")
+    sheet.text(0, top + 10, "channels,", size=TEXT, name="row")
+    sheet.text(0, top + 25, "units", size=TEXT, name="row")
+    sheet.text(0, base + 15, "side, px", size=TEXT, colour=COLOURS["quiet"], name="row")
     return base + 18
 
 
-def _write_once(
-    sheet: Sheet,
-    placed: Sequence[Placed],
-    i: int,
-    words: str,
-    y: float,
-    what: Callable[[Column], Any],
-    *,
-    colour: str = COLOURS["ink"],
-) -> None:
-    """Write over column `i`; where columns are narrow, only over the first of neighbours that would say the same."""
-    own, before = placed[i].column, placed[i - 1].column if i else None
-    is_narrow = text_width(words, SMALLEST_TEXT) + 4 > placed[i].room
-    said_before = before is not None and before.block == own.block and what(before) == what(own)
-    if is_narrow and said_before and before.kind == own.kind:
-        return
-    half = text_width(words, SMALLEST_TEXT) / 2
-    x = min(max(placed[i].middle, LEFT + half), WIDTH - half)
-    sheet.text(x, y, words, size=SMALLEST_TEXT, colour=colour, anchor="middle", name="number")
+def _runs(placed: Sequence[Placed]) -> Iterator[tuple[int, int]]:
+    """First and last of neighbours in one block that are alike."""
+
+    def look(i: int) -> tuple[Any, ...]:
+        column = placed[i].column
+        return column.block, column.kind, column.width, column.side
+
+    for _, same in groupby(range(len(placed)), key=look):
+        own = list(same)
+        yield own[0], own[-1]
 
 
 def _draw_shares(sheet: Sheet, placed: Sequence[Placed], attribute: str, name: str, top: float) -> float:
@@ -184,56 +205,44 @@ def _draw_shares(sheet: Sheet, placed: Sequence[Placed], attribute: str, name: s
     values = [getattr(p.column, attribute) for p in placed]
     total, largest = sum(values) or 1, max(values) or 1
     base = top + LOW
-    sheet.text(0, base - 4, name, size=12, name="row")
+    sheet.text(0, base - 4, name, size=TEXT, name="row")
     sheet.line([(LEFT, base), (WIDTH, base)], COLOURS["grid"])
-    taken: list[tuple[float, float]] = []
+    shares = _Line(sheet, name=f"{name}, share")
     for i in sorted(range(len(placed)), key=lambda i: -values[i]):
         p, height = placed[i], LOW * values[i] / largest
         if values[i]:
             look = LOOKS[p.column.kind]
             width = FILLED * p.room
             sheet.box(p.middle - width / 2, base - height, width, height, look, name=f"{name} of layer {i + 1}")
-        words = f"{values[i] / total:.0%}".replace("%", " %")
-        half = text_width(words, SMALLEST_TEXT) / 2 + 2
-        middle = min(p.middle, WIDTH - half)
-        if values[i] > 0.45 * largest and all(middle + half < a or middle - half > b for a, b in taken):
-            sheet.text(middle, base - height - 4, words, size=SMALLEST_TEXT, anchor="middle", name=f"{name}, share")
-            taken.append((middle - half, middle + half))
+        if values[i] > 0.45 * largest:
+            shares.write(p.middle, base - height - 4, f"{values[i] / total:.0%}".replace("%", " %"))
     return base
 
 
 def _write_fields(sheet: Sheet, placed: Sequence[Placed], image_side: int, top: float) -> float:
     """How many pixels one number sees, of each convolution, or of each block's last where columns are narrow."""
     base = top + 12
-    sheet.text(0, base, "sees, pixels", size=12, name="row")
+    sheet.text(0, base, "sees, px", size=TEXT, name="row")
+    line = _Line(sheet, name="field")
     last_of = {p.column.block: i for i, p in enumerate(placed) if p.column.kind == "conv"}
-    for i, p in enumerate(placed):
-        field = p.column.receptive_field
-        if p.column.kind != "conv" or field is None:
-            continue
-        words = f"{field:,}"
-        if text_width(words, SMALLEST_TEXT) + 3 > p.room and i != last_of[p.column.block]:
-            continue
-        sees_all = field >= image_side
-        sheet.text(
-            p.middle, base, words, size=SMALLEST_TEXT, anchor="middle", bold=sees_all, name="field",
-            colour=ORANGE if sees_all else COLOURS["ink"],
-        )  # fmt: skip
+    for i in sorted(range(len(placed)), key=lambda i: i not in last_of.values()):  # each block's last first
+        field = placed[i].column.receptive_field
+        if placed[i].column.kind == "conv" and field is not None:
+            look = {"colour": ORANGE, "bold": True} if field >= image_side else {}
+            line.write(placed[i].middle, base, f"{field:,}", **look)
     return base
 
 
 def _draw_brackets(sheet: Sheet, placed: Sequence[Placed], top: float) -> float:
+    names = _Line(sheet, name="bracket", colour=COLOURS["quiet"])
     for block, group in groupby(placed, key=lambda p: p.column.block):
         own = list(group)
         left, right = own[0].left + 2, own[-1].left + own[-1].room - 2
         sheet.line([(left, top), (right, top)], COLOURS["grey"], width=1.5, name=f"bracket of {block}")
         words = block if block == "head" else f"block {block}"
-        if text_width(words, SMALLEST_TEXT) > right - left + GAP and block != "head":
+        if text_width(words, TEXT) > right - left + GAP and block != "head":
             words = f"{block}"
-        sheet.text(
-            (left + right) / 2, top + 15, words, size=SMALLEST_TEXT, colour=COLOURS["quiet"], anchor="middle",
-            name="bracket",
-        )  # fmt: skip
+        names.write((left + right) / 2, top + 16, words)
     return top + 18
 
 
@@ -321,7 +330,9 @@ def fields_over_image(profile: Profile, image: Any) -> Sheet:
         if column.kind == "conv" and column.receptive_field is not None
     }  # the last of each block stays
     rows = max(len(fields), 1)
-    sheet = Sheet(PICTURE + 200, max(PICTURE, 24 * rows + 12) + 30, "What one number sees")
+    words = {b: f"block {b}: {f}×{f}" + (", all of it" if f >= side else "") for b, f in fields.items()}
+    for_words = max((text_width(line, TEXT) for line in words.values()), default=0)
+    sheet = Sheet(PICTURE + 52 + for_words, max(PICTURE, 24 * rows + 12) + 30, "What one number sees")
     sheet.text(0, 16, "What one number in the middle sees", size=13, bold=True, name="title")
     top, scale = 26.0, PICTURE / side
     sheet.image(0, top, PICTURE, PICTURE, pixels, name="image")
@@ -331,17 +342,14 @@ def fields_over_image(profile: Profile, image: Any) -> Sheet:
         frame = shown * scale
         inset = 1.5
         look = {"stroke": COLOURS["yours"], "stroke_width": 2.5, "dash": DASHES[i % len(DASHES)]}
-        sheet.box(
-            left + inset, top + left + inset, frame - 2 * inset, frame - 2 * inset, None, name=f"field of block {block}",
-            **look,
-        )  # fmt: skip
+        inner = frame - 2 * inset
+        sheet.box(left + inset, top + left + inset, inner, inner, None, name=f"field of block {block}", **look)
         y = top + 16 + 24 * i
-        words = f"block {block}: {field}×{field}" + (", all of it" if field >= side else "")
         sheet.line(
             [(PICTURE + 12, y - 4), (PICTURE + 44, y - 4)], look["stroke"], width=2.5, dash=look["dash"],
             name=f"key of block {block}",
         )  # fmt: skip
-        sheet.text(PICTURE + 50, y, words, size=12, name="field")
+        sheet.text(PICTURE + 50, y, words[block], size=TEXT, name="field")
     sheet.alt = (
         f"A {side}×{side} image with the squares that one number sees: "
         + "; ".join(f"block {block} {field}×{field} pixels" for block, field in fields.items())

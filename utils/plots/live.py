@@ -15,8 +15,8 @@ from utils.plots.style import COLOURS, readable
 if TYPE_CHECKING:
     from utils.trials import Look
 
-WIDTH, HEIGHT = 430, 250  # pixels
-LEFT, RIGHT, TOP, BOTTOM = 40, 78, 26, 38  # of the axes: room for ticks, names at the lines' ends, title, ticks
+WIDTH, HEIGHT = 340, 230  # pixels
+LEFT, RIGHT, TOP, BOTTOM = 30, 74, 26, 38  # of the axes: room for ticks, names at the lines' ends, title, ticks
 MOST_POINTS = 200  # of the line
 
 
@@ -32,7 +32,7 @@ def live_curve(
     """Loss against the images seen so far, on axes that are there from the start: training as a thin grey line
     (smoothed), validation as a blue one with markers. The dotted line is chance, ln(num_classes)."""
     chance = math.log(num_classes)
-    sheet = Sheet(WIDTH, HEIGHT, title)
+    sheet = Sheet(WIDTH, HEIGHT, title, grows=1.5)
     finite = [loss for loss in (*losses, *(look.loss for look in looks)) if math.isfinite(loss)]
     top = min(max([1.08 * chance, *finite]), 2 * chance)
     axes = _Axes(total_steps, top)
@@ -84,7 +84,7 @@ def _draw_axes(sheet: Sheet, axes: _Axes, batch_size: int, chance: float, title:
         sheet.line([(x, y), (WIDTH - RIGHT, y)], COLOURS["grid"])
         sheet.text(x - 6, y + 4, f"{tick:.1f}", size=SMALLEST_TEXT, colour=COLOURS["quiet"], anchor="end", name="tick")
     images = axes.total_steps * batch_size
-    step = next(s for power in range(10) for s in (10**power, 2 * 10**power, 5 * 10**power) if images / s <= 5)
+    step = next(s for power in range(10) for s in (10**power, 2 * 10**power, 5 * 10**power) if images / s <= 4)
     for tick in range(0, images + 1, step):
         x, y = axes.at(tick / batch_size, 0)
         words = short(tick)

@@ -86,12 +86,16 @@ Mark: TypeAlias = "Box | Words | Stroke | Pixels"
 
 @dataclass
 class Sheet:
-    """`width` × `height` pixels with marks on them, the first below. title, alt: what it shows, in words."""
+    """`width` × `height` pixels with marks on them, the first below. title, alt: what it shows, in words.
+
+    grows: how many times its own size it is shown, where there is room.
+    """
 
     width: float
     height: float
     title: str = ""
     alt: str = ""
+    grows: float = 1.0
     marks: list[Mark] = field(default_factory=list)
 
     # --- marks ----------------------------------------------------------------------------------------------------
@@ -119,12 +123,12 @@ class Sheet:
     # --- SVG ------------------------------------------------------------------------------------------------------
 
     def svg(self) -> str:
-        """As wide as there is room, and never wider than `width`; on white, so that it can be read in dark themes."""
+        """As wide as there is room, and no wider than it may; on white, so that it can be read in dark themes."""
         body = "".join(map(_svg, self.marks))
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {_n(self.width)} {_n(self.height)}" '
             f'width="{_n(self.width)}" height="{_n(self.height)}" font-family="{FONT}" '
-            f'style="max-width:100%;height:auto;display:block;background:white">'
+            f'style="width:100%;max-width:{_n(self.grows * self.width)}px;height:auto;display:block;background:white">'
             f"<title>{escape(self.title)}</title><desc>{escape(self.alt)}</desc>{body}</svg>"
         )
 
@@ -196,6 +200,18 @@ def text_width(words: str, size: float, *, bold: bool = False) -> float:
         )
         _widths[letter, bold] = (three - pair) / 100
     return size * sum(_widths[letter, bold] for letter in words)
+
+
+def wrapped(words: str, size: float, width: float) -> list[str]:
+    """`words` in lines of at most `width` pixels; a single word that is wider stands alone."""
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if text_width(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 # --- a mark as SVG ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from matplotlib.text import Annotation
 from utils.checks import one_of, tuple_of, whole
 from utils.plots.axes import HALO, make_logarithmic, place_texts
 from utils.plots.labels import boxes_round, samples
-from utils.plots.style import COLOURS, LessonFigure, counted, headline, readable, style
+from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, headline, readable, style
 from utils.results import Point, pareto_front
 
 # Families differ by marker and by colour; what isn't one of the three is a diamond.
@@ -40,13 +40,14 @@ def throughput_accuracy(
     *,
     reference: Sequence[Point] = (),
     title: str = "What accuracy costs",
+    width: float = WIDTH,
 ) -> LessonFigure:
     """Accuracy against inference throughput, one labelled point a network; up is better, right is faster.
 
     points: yours; there may be none where there is a reference. A marker's shape is the family, its area the parameters
     (above a least size); an upright line spans the seeds. The dashed stairs are their Pareto front: what lies under
     them is beaten. reference: drawn behind them in grey. A point so far below all others that they would lie flat under
-    the title stands at the lower edge, with its value. The points' order is of no account.
+    the title stands at the lower edge, with its value. The points' order is of no account. width: in inches.
 
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
     different conditions, for accuracies on test images beside some on validation images, and for sample runs beside
@@ -58,7 +59,8 @@ def throughput_accuracy(
     _check(points, reference)
     points, reference = sorted(points, key=_order), sorted(reference, key=_order)
     everyone = [*points, *reference]
-    figure = LessonFigure(height=5.8)
+    figure = LessonFigure(width, height=5.8 * (width / WIDTH) ** 0.5)
+    narrower = width / WIDTH
     axes = figure.add_subplot()
     _limit(axes, everyone)
     _draw_reference(axes, reference, everyone)
@@ -70,9 +72,10 @@ def throughput_accuracy(
     for point in sorted(points, key=lambda p: -p.parameters):  # the small ones on top
         _draw(axes, point, _size(point, everyone))
     where = everyone[0].measured_on or "this device"
-    axes.set_xlabel("\n".join(wrap(f"images/s in inference  ({where})", 80)))
+    axes.set_xlabel("\n".join(wrap(f"images/s in inference  ({where})", round(80 * narrower))))
     axes.set_ylabel(f"{everyone[0].evaluated_on} accuracy, %")
-    headline(axes, title, "\n".join(_notes(points, front, reference)))
+    notes = _notes(points, front, reference)
+    headline(axes, title, "\n".join(line for note in notes for line in wrap(note, round(93 * narrower))))
     named = points + [p for p in reference if p.label not in {own.label for own in points}]
     _write_labels(figure, axes, named, points, reference)
 
@@ -177,7 +180,7 @@ def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[
     if reference:
         where = reference[0].measured_on or "another device"
         notes.append(f"Hollow: the reference, {_training(reference)}, on {where}.")
-    return [line for note in notes for line in wrap(note, 93)]
+    return notes
 
 
 def _training(points: Sequence[Point]) -> str:

@@ -22,6 +22,7 @@ from utils.results import Record
 from utils.widgets.parts import Drawing, button, guarded, heading, label, row, said, tick
 
 MOST_COMPARED = 7  # curves in one plot
+PLOT_WIDTH = 5.4  # inches: an explorer has less room than a page
 MOST_SHOWN = 24  # points of yours, the latest
 
 
@@ -36,10 +37,11 @@ class TrialRow:
         self.remove_button = button("remove", lambda _: owner.remove(self.key))
         self.compared.observe(owner.compare_ticked, names="value")
         self.name.observe(lambda change: owner.rename(self.key, change["new"]), names="value")
-        self.box = HBox(
-            (self.compared, self.name, label(_in_words(trial)), self.set_button, self.remove_button),
-            layout=Layout(align_items="center", flex_flow="row wrap"),
+        controls = HBox(
+            (self.compared, self.name, self.set_button, self.remove_button), layout=Layout(align_items="center")
         )
+        self.words = label(_in_words(trial), quiet=True)
+        self.box = VBox((controls, self.words))
 
 
 def _in_words(trial: Record) -> str:
@@ -136,7 +138,7 @@ class Collection(VBox):
     def _draw(self, trials: list[Record]) -> None:
         points = [point_of(trial) for trial in trials[-MOST_SHOWN:]]
         if points or self.reference:
-            self.plot.draw(throughput_accuracy(points, reference=self.reference))
+            self.plot.draw(throughput_accuracy(points, reference=self.reference, width=PLOT_WIDTH))
         else:  # the sample: there is no reference to it
             self.plot.value = said("What accuracy costs: train a network, and its point appears here.")
 

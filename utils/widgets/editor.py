@@ -45,6 +45,7 @@ from utils.widgets.parts import (
     guarded,
     label,
     menu,
+    named,
     row,
     slider,
     tick,
@@ -59,9 +60,13 @@ INIT_STD = 0.01  # of N(0, σ²), where none was given: what AlexNet's paper dre
 # Presets by the word on the button: for Fashion-MNIST, and as they were published.
 SMALL = {"LeNet": LENET, "AlexNet": ALEXNET_SMALL} | {name: for_fashion_mnist(VGG[name]) for name in "ABCDE"}
 PUBLISHED = {"LeNet": LENET_BOOK, "AlexNet": ALEXNET} | {name: VGG[name] for name in "ABCDE"}
-SIZES = {"small, for Fashion-MNIST": SMALL, "as published": PUBLISHED}
+SIZES = {"small": SMALL, "published": PUBLISHED}  # small: for Fashion-MNIST
 INIT_WORDS = {"he": "He’s", "xavier": "Glorot’s", "default": "torch’s default", "normal": "N(0, σ²)"}
 NOT_A_PRESET = "–"
+
+
+# The width of a row's parts, in pixels: they stand beside a drawing in a window of 1280.
+PARTS = {"block": 40, "convolutions": 88, "channels": 98, "kernel": 82, "pool": 28}
 
 
 class BlockRow:
@@ -69,11 +74,11 @@ class BlockRow:
 
     def __init__(self, number: int, answer: Callable[[int, str, Any], None]) -> None:
         self.number = number
-        self.name = label(f"{number + 1}", width="34px")
-        self.num_convs = slider(1, 1, MOST_CONVS, width="120px")
-        self.channels = choice_slider(CHANNELS, CHANNELS[0], width="132px")
-        self.kernel_size = choice_slider(KERNELS, 3, width="120px")
-        self.pooled = tick(True, "", width="30px")
+        self.name = label(f"{number + 1}", width=f"{PARTS['block']}px")
+        self.num_convs = slider(1, 1, MOST_CONVS, width=f"{PARTS['convolutions']}px")
+        self.channels = choice_slider(CHANNELS, CHANNELS[0], width=f"{PARTS['channels']}px")
+        self.kernel_size = choice_slider(KERNELS, 3, width=f"{PARTS['kernel']}px")
+        self.pooled = tick(True, "", width=f"{PARTS['pool']}px")
         self.box = HBox(
             (self.name, self.num_convs, self.channels, self.kernel_size, self.pooled),
             layout=Layout(align_items="center"),
@@ -92,7 +97,7 @@ class BlockRow:
     def mark(self, is_wrong: bool) -> None:
         """An arrow beside the block that is in the way."""
         words = f"→ {self.number + 1}" if is_wrong else f"{self.number + 1}"
-        self.name.value = label(words, width="34px", is_wrong=is_wrong).value
+        self.name.value = label(words, is_wrong=is_wrong).value
 
 
 def _choose(control: Any, value: Any) -> None:
@@ -150,16 +155,16 @@ class ArchitectureEditor(VBox):
     # --- the controls ---------------------------------------------------------------------------------------------
 
     def _make_controls(self) -> None:
-        self.preset = choice_buttons((NOT_A_PRESET, *SMALL), NOT_A_PRESET, "start from")
+        self.preset = choice_buttons(tuple(SMALL), None)
         self.size = choice_buttons(tuple(SIZES), next(iter(SIZES)))
-        self.family = menu((NOT_A_PRESET, *VGG_SMALL), NOT_A_PRESET, "or from the small family", width="330px")
-        self.num_blocks = slider(1, 1, MOST_BLOCKS, "blocks", width="220px")
+        self.family = menu((NOT_A_PRESET, *VGG_SMALL), NOT_A_PRESET, "or", width="190px")
+        self.num_blocks = slider(1, 1, MOST_BLOCKS, "blocks", width="180px")
         self.all_alike = tick(False, "all blocks alike")
         self.norm = tick(False, "batch norm")
-        self.activation = menu(ACTIVATIONS, "relu", "activation", width="170px")
+        self.activation = menu(ACTIVATIONS, "relu", "activation", width="160px")
         self.init = menu([(words, name) for name, words in INIT_WORDS.items()], "he", "initialisation", width="220px")
-        self.head = choice_buttons(("dense", "pooled"), "dense", "head")
-        self.image_size = choice_buttons(IMAGES, 28, "image, pixels")
+        self.head = choice_buttons(("dense", "pooled"), "dense")
+        self.image_size = choice_buttons(IMAGES, 28)
         self.preset.observe(self._take_preset, names="value")
         self.size.observe(self._take_preset, names="value")
         self.family.observe(self._take_from_family, names="value")
@@ -171,15 +176,15 @@ class ArchitectureEditor(VBox):
         self.image_size.observe(self._answer(lambda size: {"image_size": size}), names="value")
 
     def _lay_out(self) -> None:
-        names = [("block", 34), ("convolutions", 120), ("channels", 132), ("kernel", 120), ("pool", 40)]
-        header = HBox([label(name, width=f"{width}px", quiet=True) for name, width in names])
+        header = HBox([label(name, width=f"{width}px", quiet=True) for name, width in PARTS.items()])
         self.children = (
-            row(self.preset),
-            row(self.size, self.family),
+            named("from", self.preset),
+            row(named("as", self.size), self.family),
             row(self.num_blocks, self.all_alike),
-            column(header, *(own.box for own in self._rows[: len(self.blocks)])),
-            row(self.norm, self.activation, self.init),
-            row(self.head, self.image_size),
+            column(header, *(own.box for own in self.rows)),
+            row(self.norm, self.activation),
+            self.init,
+            row(named("head", self.head), named("image", self.image_size)),
         )
 
     @property
@@ -219,7 +224,7 @@ class ArchitectureEditor(VBox):
 
     @guarded
     def _take_preset(self, _: dict[str, Any]) -> None:
-        if not self._is_loading and self.preset.value != NOT_A_PRESET:
+        if not self._is_loading and self.preset.value is not None:
             self.architecture = SIZES[self.size.value][self.preset.value]
 
     @guarded
@@ -281,7 +286,7 @@ class ArchitectureEditor(VBox):
             for name, preset in presets.items()
             if all(getattr(preset, field) == value for field, value in draft.items())
         ]
-        self.preset.value = found[0][1] if found else NOT_A_PRESET
+        self.preset.value = found[0][1] if found else None
         if found:
             self.size.value = found[0][0]
         small = [n for n, a in VGG_SMALL.items() if all(getattr(a, f) == v for f, v in draft.items())]

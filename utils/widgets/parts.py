@@ -37,6 +37,18 @@ from utils.plots.style import COLOURS, CSS_DPI, SCREEN_DPI, LessonFigure, readab
 INK, QUIET, ORANGE = COLOURS["ink"], COLOURS["quiet"], readable(COLOURS["warning"])
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 
+# Both versions give their parts these names. Numbers beside sliders take no more room than they need; what is pressed
+# can be told from what isn't, in grey as well.
+LOOKS = f"""
+.bigger-and-deeper .widget-readout {{ min-width: 26px; width: auto; padding: 0 0 0 4px; text-align: left; }}
+.bigger-and-deeper .slider-container {{ min-width: 40px; }}
+.bigger-and-deeper .widget-toggle-button {{ margin: 0 -1px 0 0; border: 1px solid #C4C8CD; line-height: 24px;
+  height: 26px; padding: 0 8px; background: white; color: {COLOURS["ink"]}; box-shadow: none; }}
+.bigger-and-deeper .widget-toggle-button.mod-active {{ background: {COLOURS["convolution"]}; color: white;
+  font-weight: 600; }}
+.bigger-and-deeper .widget-html-content {{ line-height: 1.35; }}
+"""
+
 # --- an explorer ------------------------------------------------------------------------------------------------------
 
 
@@ -54,7 +66,9 @@ class Explorer(VBox):
 
     def show(self, *parts: Widget) -> None:
         """Its parts, one below the other; the message stands where `parts` has it, or else at the end."""
-        self.children = parts if self.message in _all_within(parts) else (*parts, self.message)
+        looks = HTML(f"<style>{LOOKS}</style>", layout=Layout(display="none"))
+        parts = parts if self.message in _all_within(parts) else (*parts, self.message)
+        self.children = (looks, *parts)
 
     def sheet(self) -> Sheet:
         """What it shows now, as one drawing."""
@@ -114,7 +128,7 @@ def start(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task | None:
 class Setting:
     """An attribute of an Explorer that stands in one of its `controls`, by the same name.
 
-    `lab.kernel_size = 7` moves the control, as a hand does. ValueError, with what would work, for what it doesn't offer.
+    `lab.kernel_size = 7` moves the control, as a hand does. ValueError, with what would work, for what isn't offered.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -188,6 +202,11 @@ def button(words: str, on_press: Callable[[Button], Any], *, look: str = "", wid
     return made
 
 
+def named(words: str, control: Widget) -> HBox:
+    """A control with its name before it, on one line: buttons with a description of their own stand below it."""
+    return HBox((label(words), control), layout=Layout(align_items="center", margin="0 12px 0 0"))
+
+
 def row(*widgets: Widget) -> HBox:
     """Side by side; what has no room goes into the next line."""
     return HBox(widgets, layout=Layout(flex_flow="row wrap", align_items="center", width="100%"))
@@ -196,7 +215,7 @@ def row(*widgets: Widget) -> HBox:
 def column(*widgets: Widget, width: str = "auto", grow: bool = False) -> VBox:
     """One below the other, `width` wide; where it may grow, it takes what others leave."""
     flex = f"{int(grow)} 1 {width}"
-    return VBox(widgets, layout=Layout(flex=flex, min_width="0", max_width="100%", margin="0 16px 0 0"))
+    return VBox(widgets, layout=Layout(flex=flex, min_width="0", max_width="100%", margin="0 12px 0 0"))
 
 
 def heading(words: str) -> HTML:
@@ -259,6 +278,7 @@ __all__ = [
     "heading",
     "label",
     "menu",
+    "named",
     "row",
     "said",
     "slider",

@@ -23,7 +23,17 @@ from utils.plots.live import live_curve
 from utils.plots.style import COLOURS
 from utils.results import Record
 from utils.trials import BATCH, Trial, suggested_rate
-from utils.widgets.parts import Drawing, button, choice_buttons, choice_slider, guarded, heading, row, said, start
+from utils.widgets.parts import (
+    Drawing,
+    button,
+    choice_buttons,
+    choice_slider,
+    guarded,
+    heading,
+    row,
+    said,
+    start,
+)
 
 TIMES = {"10 s": 10.0, "30 s": 30.0, "2 min": 120.0}
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -58,7 +68,7 @@ class Trainer(VBox):
         self.trial: Trial | None = None
         self.task: asyncio.Task | None = None
         self._rate_is_own = False
-        self.time = choice_buttons(tuple(TIMES), "10 s", "within")
+        self.time = choice_buttons(tuple(TIMES), "10 s")
         self.rate = choice_slider(RATES, 0.1, "learning rate", width="260px")
         self.rate.observe(self._keep_rate, names="value")
         self.train_button = button("Train", lambda _: self.train(), look="primary")
@@ -68,7 +78,7 @@ class Trainer(VBox):
         self.fixes = HBox()
         super().__init__(
             (
-                heading("Train it"),
+                heading("Train it within"),
                 row(self.time, self.train_button, self.stop_button),
                 row(self.rate),
                 self.progress,
@@ -127,11 +137,12 @@ class Trainer(VBox):
             )
         except UnfitForData as error:
             self.say(f"It can’t be trained on these images: {error.why}. What would help:", is_wrong=True)
-            words = " and ".join(f"{WORDS.get(name, name)} {value}" for name, value in error.changes.items())
-            self.fixes.children = (button(words, lambda _: self._fix(error.changes)),)
+            changes = error.changes
+            words = " and ".join(f"{WORDS.get(name, name)} {value}" for name, value in changes.items())
+            self.fixes.children = (button(words, lambda _: self._fix(changes)),)
             return None
         Trainer.at_work = self
-        self.train_button.disabled, self.stop_button.disabled = True, False
+        self.stop_button.disabled = False
         self.task = start(self._run(self.trial))
         return self.task
 
@@ -168,7 +179,7 @@ class Trainer(VBox):
             raise
         finally:
             Trainer.at_work = None
-            self.train_button.disabled, self.stop_button.disabled = False, True
+            self.stop_button.disabled = True
             self.progress.value = ""
 
     async def _in_slices(self, trial: Trial) -> None:

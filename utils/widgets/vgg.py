@@ -59,8 +59,8 @@ class VggExplorer(Explorer):
         self.data = data
         self.drawing, self.field, self.table = Drawing(), Drawing(), HTML()
         self.fixes = HBox(layout=Layout(flex_flow="row wrap"))
-        self.reference = menu(tuple(REFERENCES), "VGG-16 (D)", "against", width="240px")
-        self.batch_size = menu(BATCHES, 128, "trained in batches of", width="220px")
+        self.reference = menu(tuple(REFERENCES), "VGG-16 (D)", "against", width="170px")
+        self.batch_size = menu(BATCHES, 128, "batches of", width="150px")
         self.image_number = slider(0, 0, min(99, len(data.validation) - 1), "image", width="220px")
         for control in (self.reference, self.batch_size, self.image_number):
             control.observe(self._redraw, names="value")
@@ -75,20 +75,16 @@ class VggExplorer(Explorer):
         details.set_title(0, "All layers, as a table")
         details.selected_index = None  # in ipywidgets 7 the first is open at the start
         build_it = column(
-            heading("Build"),
-            self.editor,
-            self.message,
-            self.fixes,
-            row(self.reference, self.batch_size),
-            self.field,
-            row(self.image_number),
-            width="440px",
+            heading("Build"), self.editor, self.message, self.fixes, row(self.reference, self.batch_size), width=NARROW
         )
-        costs = column(heading("What it is, what it costs"), self.drawing, details, width="560px", grow=True)
+        costs = column(
+            heading("What it is, what it costs"), self.drawing, details, self.field, row(self.image_number),
+            width=WIDE, grow=True,
+        )  # fmt: skip
         self.show(
             HBox((build_it, costs), layout=SIDE_BY_SIDE),
             HBox(
-                (column(self.trainer, width="440px"), column(self.collection, width="560px", grow=True)),
+                (column(self.trainer, width=NARROW), column(self.collection, width=WIDE, grow=True)),
                 layout=SIDE_BY_SIDE,
             ),
         )
@@ -186,6 +182,7 @@ class VggExplorer(Explorer):
         return ((images[0, 0] * STD + MEAN) * 255).round().clamp(0, 255).byte().cpu().numpy()
 
 
+NARROW, WIDE = "342px", "478px"  # which JupyterLab has in a window of 1280, beside its list of files
 SIDE_BY_SIDE = Layout(flex_flow="row wrap", width="100%", align_items="flex-start")
 
 
