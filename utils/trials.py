@@ -103,6 +103,9 @@ def plan_for(seconds: float, step_seconds: float, look_seconds: float, num_image
 class Trial:
     """One network, trained for about `seconds` on `data.train`, judged on `data.validation`. Iterate over it.
 
+    The seconds hold training, the looks at validation images, and judging it in the end. Finding out how fast it is
+    comes before, its throughput after; both take a second or two.
+
     phase      "getting ready", "training", "evaluating", "measuring its throughput" or "done"
     losses     of the steps so far; `looks`: what was seen of validation images on the way
     share      of the steps that are done; `seconds_left` of training
@@ -137,7 +140,7 @@ class Trial:
         self.record: Record | None = None
         self._fitting: Fitting | None = None
         self._stopped_by = ""
-        self._started = time.perf_counter()
+        self._started: float | None = None  # when training began
 
     def stop(self, reason: str = "you stopped it") -> None:
         """Train no further: what has been learnt so far is judged."""
@@ -154,10 +157,10 @@ class Trial:
     @property
     def seconds_left(self) -> float:
         """Of training: what is planned, until the pace shows."""
-        if self.phase == "getting ready" or not self._fitting:
-            return self.seconds - (time.perf_counter() - self._started)
+        if self._started is None:
+            return self.seconds
         done = self._fitting.done
-        pace = (time.perf_counter() - self._trained_since) / done if done else self.step_seconds
+        pace = (time.perf_counter() - self._started) / done if done else self.step_seconds
         return pace * (self.plan.steps - done)
 
     def __iter__(self) -> Iterator[str]:
@@ -165,7 +168,6 @@ class Trial:
         return undisturbed(self._work(), seed=self.seed, device=self.device)
 
     def _work(self) -> Iterator[str]:
-        self._started = time.perf_counter()
         yield from self._get_ready()
         if self._stopped_by:
             self.phase = "done"  # before the first step: there is nothing to judge
@@ -205,9 +207,8 @@ class Trial:
         yield from evaluated_in_pieces(twin, some, "auto")
         look_seconds = time.perf_counter() - start
         to_judge = look_seconds * len(self.data.validation) / len(some)
-        left = self.seconds - (time.perf_counter() - self._started) - to_judge
         num_images = len(self.data.train)
-        self.plan = plan_for(PLANNED * left, self.step_seconds, look_seconds, num_images)
+        self.plan = plan_for(PLANNED * self.seconds - to_judge, self.step_seconds, look_seconds, num_images)
         self.recipe = replace(self.recipe, epochs=self.plan.epochs)
 
     def _time_steps(self, twin: nn.Module, batch: int) -> Iterator[str]:
@@ -241,7 +242,7 @@ class Trial:
         some = _first(self.data.validation, SEEN_AT_A_LOOK)
         total = self.plan.steps
         due = {round(total * i / self.plan.looks) for i in range(1, self.plan.looks + 1)}
-        self._trained_since = time.perf_counter()
+        self._started = time.perf_counter()
         for step in self._fitting:
             yield self.phase
             if step.number in due or (step.number == 1 and total > 1):
