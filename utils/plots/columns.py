@@ -106,8 +106,11 @@ def network_columns(profile: Profile, *, title: str, notes: Sequence[str] = ()) 
     image_side = profile.input_shape[-1]
     placed = list(_places(columns))
     sheet = Sheet(WIDTH, 0, title, grows=GROWS)
-    sheet.text(0, 18, title, size=15, bold=True, name="title")
-    bottom = _draw_maps(sheet, placed, image_side, top=46)
+    top = 0
+    for line in wrapped(title, 15, WIDTH / 1.1):  # bold is wider
+        top += 19
+        sheet.text(0, top, line, size=15, bold=True, name="title")
+    bottom = _draw_maps(sheet, placed, image_side, top=top + 28)
     for attribute, name in ROWS.items():
         bottom = _draw_shares(sheet, placed, attribute, name, top=bottom + 20)
     bottom = _write_fields(sheet, placed, image_side, top=bottom + 10)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utils.plots.curves import smoothed, spread
-from utils.plots.sheet import SMALLEST_TEXT, Sheet, text_width
+from utils.plots.sheet import SMALLEST_TEXT, Sheet, shortened, text_width
 from utils.plots.style import COLOURS, readable
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _Axes:
 def _draw_axes(sheet: Sheet, axes: _Axes, batch_size: int, chance: float, title: str, num_classes: int) -> None:
     from utils.plots.columns import short
 
-    sheet.text(0, 14, title, size=13, bold=True, name="title")
+    sheet.text(0, 14, shortened(title, 13, WIDTH, bold=True), size=13, bold=True, name="title")
     for tick in np.arange(0, axes.top, 0.5 if axes.top < 3 else 1):
         x, y = axes.at(0, tick)
         sheet.line([(x, y), (WIDTH - RIGHT, y)], COLOURS["grid"])

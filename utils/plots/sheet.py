@@ -214,6 +214,15 @@ def wrapped(words: str, size: float, width: float) -> list[str]:
     return lines
 
 
+def shortened(words: str, size: float, width: float, *, bold: bool = False) -> str:
+    """`words`, or as much of them as `width` pixels hold, ending in …"""
+    if text_width(words, size, bold=bold) <= width:
+        return words
+    while words and text_width(f"{words}…", size, bold=bold) > width:
+        words = words[:-1].rstrip()
+    return f"{words}…"
+
+
 # --- a mark as SVG ----------------------------------------------------------------------------------------------------
 
 

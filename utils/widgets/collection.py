@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -59,7 +58,7 @@ class Collection(VBox):
     set_network is called with a trial's architecture when its button is pressed.
     """
 
-    open_ones: ClassVar[weakref.WeakSet[Collection]] = weakref.WeakSet()
+    latest: ClassVar[Collection | None] = None
 
     def __init__(
         self,
@@ -89,7 +88,7 @@ class Collection(VBox):
             ),
             layout=Layout(width="100%"),
         )
-        Collection.open_ones.add(self)
+        Collection.latest = self
         self.renew()
 
     # --- what is there ------------------------------------------------------------------------------------------------
@@ -107,10 +106,12 @@ class Collection(VBox):
         ]
 
     def add(self, trial: Record) -> None:
-        """Keep a trial's record and show it, in every explorer that is open."""
+        """Keep a trial's record and show it; also in the explorer that took this one's place, if its cell was run again
+        in the meantime."""
         self.kept.add(trial)
-        for collection in list(Collection.open_ones):
-            collection.renew()
+        self.renew()
+        if Collection.latest is not self:
+            Collection.latest.renew()
 
     def renew(self) -> None:
         """Read what is kept, and show that."""

@@ -71,7 +71,7 @@ class Trainer(VBox):
         self.time = choice_buttons(tuple(TIMES), "10 s")
         self.rate = choice_slider(RATES, 0.1, "learning rate", width="260px")
         self.rate.observe(self._keep_rate, names="value")
-        self.train_button = button("Train", lambda _: self.train(), look="primary")
+        self.train_button = button("Train", self._press, look="primary")
         self.stop_button = button("■ stop", lambda _: self.stop())
         self.stop_button.disabled = True
         self.progress, self.message, self.curve = HTML(), HTML(), Drawing()
@@ -145,6 +145,10 @@ class Trainer(VBox):
         self.stop_button.disabled = False
         self.task = start(self._run(self.trial))
         return self.task
+
+    @guarded
+    def _press(self, _: Any) -> None:
+        self.train()
 
     @guarded
     def stop(self, reason: str = "you stopped it") -> None:

@@ -1,0 +1,615 @@
+"""The VGG explorer without a front end: every control moved, every button pressed, under ipywidgets 7 and 8."""
+
+import asyncio
+import json
+
+import ipywidgets
+import pytest
+import torch
+
+from utils import trials
+from utils.architectures import ALEXNET, ALEXNET_SMALL, LENET, LENET_BOOK, VGG, VGG_SMALL, Head, vgg_like
+from utils.data import FashionMNIST
+from utils.editing import for_fashion_mnist
+from utils.experiments import reference
+from utils.kept import Kept
+from utils.models import build
+from utils.plots.columns import columns_of, short
+from utils.profiling import profile
+from utils.training import TrainingError
+from utils.widgets import vgg_explorer
+from utils.widgets.trainer import TIMES, Trainer
+from utils.widgets.vgg import START, VggExplorer
+
+SMALL = vgg_like((1,), (4,), norm="batch")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread):
+    pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    """A few steps do, however busy the machine is, and one timing of the throughput."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials, "FEWEST_STEPS", 2)
+        patch.setattr(trials, "ROUNDS", 1)
+        yield
+
+
+@pytest.fixture
+def explorer(tiny, tmp_path):
+    return VggExplorer(tiny, kept=Kept(tmp_path))
+
+
+def drawn_blocks(explorer):
+    """What the drawing says of each block: (convolutions, channels)."""
+    columns = [column for column in columns_of(profile(build(explorer.architecture, device="meta")))]
+    boxes = explorer.drawing.drawn.named("layer")
+    assert len(boxes) == len(columns)  # the drawing is of this network
+    return boxes
+
+
+def rows_of_the_table(explorer):
+    return explorer.table.value.count("<tr>") - 2  # the head, the total
+
+
+def pressed(box, words):
+    """Press the button with these words in a box of buttons."""
+    (button,) = [child for child in box.children if child.description == words]
+    button.click()
+
+
+# --- every control ----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_one_call_and_starts_with_a_network_that_can_be_trained(tiny):
+    explorer = vgg_explorer(tiny)
+    assert explorer.architecture == START
+    assert explorer.drawing.drawn.title == "VGG-11 ⅛ + BN" and explorer.message.value == ""
+    assert explorer.editor.family.value == "VGG-11 ⅛ + BN"
+    assert explorer.trainer.rate.value == 0.2
+
+
+@pytest.mark.parametrize(
+    "architecture", [LENET, LENET_BOOK, ALEXNET, ALEXNET_SMALL, *VGG.values(), *VGG_SMALL.values()]
+)
+def test_every_preset_can_be_set_from_code_and_all_controls_move_to_it(explorer, architecture):
+    explorer.architecture = architecture
+    editor = explorer.editor
+    assert explorer.architecture == architecture and editor.error is None
+    assert editor.num_blocks.value == len(architecture.blocks) == len(editor.rows)
+    for own, block in zip(editor.rows, architecture.blocks, strict=True):
+        assert own.num_convs.value == len(block.convs)
+        assert own.channels.value == max(conv.out_channels for conv in block.convs)
+        assert own.kernel_size.value == max(conv.kernel_size for conv in block.convs)
+        assert own.pooled.value == (block.pool is not None)
+    assert editor.norm.value == (architecture.norm == "batch")
+    assert editor.activation.value == architecture.activation and editor.init.value == architecture.init
+    assert editor.head.value == "dense" and editor.image_size.value == architecture.image_size
+    assert explorer.drawing.drawn.title == architecture.label
+    drawn_blocks(explorer)
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "architecture"),
+    [
+        ("small", "LeNet", LENET),
+        ("small", "AlexNet", ALEXNET_SMALL),
+        *(("small", name, for_fashion_mnist(VGG[name])) for name in "ABCDE"),
+        ("published", "LeNet", LENET_BOOK),
+        ("published", "AlexNet", ALEXNET),
+        *(("published", name, VGG[name]) for name in "ABCDE"),
+    ],
+)
+def test_every_preset_button_sets_its_network(explorer, size, name, architecture):
+    explorer.editor.size.value = size
+    explorer.editor.preset.value = name
+    assert explorer.architecture == architecture
+
+
+def test_small_and_published_change_the_network_that_was_chosen(explorer):
+    explorer.editor.preset.value = "D"
+    explorer.editor.size.value = "published"
+    assert explorer.architecture == VGG["D"]
+    assert explorer.editor.preset.value == "D"
+
+
+def test_the_small_family_can_be_chosen(explorer):
+    for name, architecture in VGG_SMALL.items():
+        explorer.editor.family.value = name
+        assert explorer.architecture == architecture
+
+
+def test_a_network_that_is_no_preset_presses_no_preset_button(explorer):
+    explorer.architecture = VGG["A"]
+    assert (explorer.editor.preset.value, explorer.editor.size.value) == ("A", "published")
+    explorer.editor.rows[0].num_convs.value = 3
+    assert explorer.editor.preset.value is None and explorer.editor.family.value == "–"
+
+
+@pytest.mark.parametrize(
+    ("move", "read", "expected"),
+    [
+        (lambda e: e.rows[0].num_convs, lambda a: len(a.blocks[0].convs), 3),
+        (lambda e: e.rows[2].channels, lambda a: a.blocks[2].convs[1].out_channels, 128),
+        (lambda e: e.rows[1].kernel_size, lambda a: a.blocks[1].convs[0].kernel_size, 7),
+        (lambda e: e.rows[4].pooled, lambda a: a.blocks[4].pool is not None, False),
+        (lambda e: e.num_blocks, lambda a: len(a.blocks), 3),
+        (lambda e: e.norm, lambda a: a.norm == "batch", False),
+        (lambda e: e.activation, lambda a: a.activation, "tanh"),
+        (lambda e: e.init, lambda a: a.init, "xavier"),
+        (lambda e: e.head, lambda a: "dense" if a.head.hidden else "pooled", "pooled"),
+        (lambda e: e.image_size, lambda a: a.image_size, 64),
+    ],
+)
+def test_every_control_changes_its_field_and_what_is_drawn(explorer, move, read, expected):
+    before = explorer.drawing.value, explorer.table.value
+    move(explorer.editor).value = expected
+    assert read(explorer.architecture) == expected
+    assert explorer.drawing.drawn.title == explorer.architecture.label
+    assert explorer.drawing.value != before[0]
+    assert rows_of_the_table(explorer) == len(profile(build(explorer.architecture, device="meta")).layers)
+    drawn_blocks(explorer)
+
+
+def test_normal_initialisation_brings_its_deviation_and_leaves_with_it(explorer):
+    explorer.editor.init.value = "normal"
+    assert explorer.architecture.init_std == 0.01
+    explorer.editor.init.value = "he"
+    assert explorer.architecture.init_std is None
+    explorer.architecture = START.change(init="normal", init_std=0.1)
+    explorer.editor.num_blocks.value = 4
+    assert explorer.architecture.init_std == 0.1
+
+
+def test_all_blocks_alike_links_the_rows(explorer):
+    explorer.editor.all_alike.value = True
+    explorer.editor.rows[2].kernel_size.value = 5
+    explorer.editor.rows[0].num_convs.value = 2
+    explorer.editor.rows[4].channels.value = 24
+    for own, block in zip(explorer.editor.rows, explorer.architecture.blocks, strict=True):
+        assert own.kernel_size.value == 5 and own.num_convs.value == 2 and own.channels.value == 24
+        assert [(conv.out_channels, conv.kernel_size) for conv in block.convs] == [(24, 5)] * 2
+    explorer.editor.all_alike.value = False
+    explorer.editor.rows[0].kernel_size.value = 3
+    assert explorer.architecture.blocks[1].convs[0].kernel_size == 5
+
+
+def test_the_dense_head_comes_back_as_it_was(explorer):
+    explorer.editor.head.value = "pooled"
+    assert explorer.architecture.head == Head(hidden=(), pool_size=1)
+    explorer.editor.head.value = "dense"
+    assert explorer.architecture == START
+
+
+def test_a_width_that_isnt_on_the_slider_is_added_to_it_and_stays(explorer):
+    explorer.architecture = LENET
+    assert 6 in explorer.editor.rows[0].channels.options
+    explorer.editor.rows[0].channels.value = 8
+    assert 6 in explorer.editor.rows[0].channels.options  # or the slider's places would move under the hand
+
+
+def test_the_reference_the_batch_and_the_image_change_what_is_said(explorer):
+    before = explorer.drawing.drawn.words()
+    explorer.reference.value = "LeNet"
+    assert any(words.startswith("Against LeNet: 2.8 × the parameters") for words in explorer.drawing.drawn.words())
+    explorer.batch_size.value = 8
+    costs = profile(build(START, device="meta"))
+    assert f"{short(costs.training_memory(8).total)}B to train a batch of 8" in " ".join(explorer.drawing.drawn.words())
+    assert before != explorer.drawing.drawn.words()
+    pixels = explorer.field.drawn.named("image")[0].pixels
+    explorer.image_number.value = 7
+    other = explorer.field.drawn.named("image")[0].pixels
+    assert other.shape == (32, 32) and (other != pixels).any()
+    assert other[2:30, 2:30].tolist() == explorer.data.validation.pixels[7, 0].tolist()  # framed, not changed
+
+
+def test_the_table_is_the_profiles(explorer):
+    costs = profile(build(START, device="meta"))
+    for row in costs.layers.itertuples():
+        assert row.name in explorer.table.value
+    assert f"{costs.total.parameters:,}" in explorer.table.value
+
+
+# --- what can't be built ----------------------------------------------------------------------------------------------
+
+
+def test_a_network_too_deep_for_28_pixels_says_why_in_place_and_the_last_one_stays(explorer):
+    before = explorer.drawing.value
+    explorer.editor.image_size.value = 28
+    assert "Block 5 can’t be built: only 1×1 of the 28×28 image is left to pool over 2×2" in explorer.message.value
+    assert 'role="alert"' in explorer.message.value
+    assert explorer.architecture == START and explorer.drawing.value == before
+    assert explorer.editor.image_size.value == 28  # what the student set stays set
+    assert "→ 5" in explorer.editor.rows[4].name.value and "→" not in explorer.editor.rows[3].name.value
+
+
+@pytest.mark.parametrize(
+    ("words", "blocks", "size"),
+    [("take 4 blocks", 4, 28), ("take 32×32 images", 5, 32), ("pool no more in block 5", 5, 28)],
+)
+def test_a_button_does_what_would_help(explorer, words, blocks, size):
+    explorer.editor.image_size.value = 28
+    pressed(explorer.fixes, words)
+    assert (len(explorer.architecture.blocks), explorer.architecture.image_size) == (blocks, size)
+    assert explorer.message.value == "" and explorer.fixes.children == ()
+    assert all("→" not in own.name.value for own in explorer.editor.rows)
+    assert explorer.editor.num_blocks.value == blocks and explorer.editor.image_size.value == size
+
+
+def test_one_can_go_on_from_what_cant_be_built_by_hand_too(explorer):
+    explorer.editor.image_size.value = 28
+    explorer.editor.rows[0].num_convs.value = 2  # still wrong
+    assert explorer.editor.error is not None
+    explorer.editor.num_blocks.value = 4
+    assert explorer.editor.error is None and explorer.architecture.image_size == 28
+    assert len(explorer.architecture.blocks[0].convs) == 2  # what was set meanwhile counts
+
+
+def test_a_head_that_asks_for_too_much_is_named(explorer):
+    explorer.architecture = VGG["A"]
+    explorer.editor.image_size.value = 96
+    assert "The head can’t be built: it averages the last maps to 7×7" in explorer.message.value
+
+
+@pytest.mark.parametrize("wrong", ["A", None, build(SMALL), SMALL.to_dict()])
+def test_what_is_no_architecture_is_refused_from_code(explorer, wrong):
+    with pytest.raises(ValueError, match="architecture must be an Architecture, such as"):
+        explorer.architecture = wrong
+    assert explorer.architecture == START
+
+
+@pytest.mark.parametrize("arguments", [{"data": "MNIST"}, {"seed": -1}])
+def test_arguments_that_make_no_sense_are_refused(tiny, arguments):
+    with pytest.raises(ValueError, match="must be"):
+        VggExplorer(**{"data": tiny, **arguments})
+
+
+def test_an_error_in_a_callback_is_shown_and_raised(explorer, monkeypatch):
+    monkeypatch.setattr("utils.widgets.vgg.network_columns", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        explorer.editor.num_blocks.value = 3
+    assert "ZeroDivisionError" in explorer.message.value and "fault in the explorer" in explorer.message.value
+    assert "in _draw" in explorer.message.value
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trainable(explorer, monkeypatch):
+    monkeypatch.setitem(TIMES, "10 s", 0.5)
+    explorer.architecture = SMALL
+    return explorer
+
+
+def in_a_loop(work):
+    """As in a notebook: the explorer's task runs beside `work(explorer)`."""
+    return asyncio.run(work)
+
+
+def test_the_button_trains_and_the_point_appears(trainable):
+    trainable.trainer.train_button.click()  # no loop runs here: to its end
+    (trial,) = trainable.collection.trials
+    assert trial["name"] == SMALL.label
+    assert trainable.trainer.curve.drawn.named("validation loss") and trainable.trainer.progress.value == ""
+    assert f"{trial['accuracy']:.1%} of the 20 validation images" in trainable.trainer.message.value
+    assert "images/s in inference" in trainable.trainer.message.value
+    assert f"yours: {SMALL.label}" in {
+        text.get_text() for axes in trainable.collection.plot.drawn.axes for text in axes.texts
+    }
+    assert trainable.trainer.stop_button.disabled and not trainable.trainer.train_button.disabled
+
+
+def test_the_lines_that_it_gives_train_the_same_network(trainable, tiny):
+    trainable.train()
+    namespace = {"explorer": trainable, "data": tiny, "torch": torch, "build": build}
+    exec("from utils.training import Recipe, fit\n" + Trainer.code(trainable.trainer.trial), namespace)
+    for name, weights in namespace["net"].state_dict().items():
+        assert weights.equal(trainable.trainer.trial.net.state_dict()[name]), name
+
+
+def test_a_notebook_goes_on_while_it_trains_and_a_stop_ends_it(trainable, monkeypatch):
+    monkeypatch.setitem(TIMES, "2 min", 60.0)
+    trainable.trainer.time.value = "2 min"
+
+    async def work():
+        task = trainable.train()
+        cells = 0
+        while len(trainable.trainer.trial.losses) < 3:
+            await asyncio.sleep(0.01)
+            cells += 1
+        assert cells > 1 and trainable.trainer.is_training and not trainable.trainer.stop_button.disabled
+        assert "left" in trainable.trainer.progress.value
+        trainable.trainer.stop_button.click()
+        await task
+
+    in_a_loop(work())
+    (trial,) = trainable.collection.trials
+    assert "you stopped it" in trial["stopped"] and trial["steps"] < trial["total_steps"]
+    assert "stopped" in trainable.trainer.message.value
+    assert not trainable.trainer.is_training
+
+
+def test_a_second_press_is_answered_with_a_word_and_changes_nothing(trainable):
+    async def work():
+        task = trainable.train()
+        await asyncio.sleep(0)
+        trainable.trainer.train_button.click()
+        assert "A network is being trained: wait until it is done, or press ■." in trainable.trainer.message.value
+        assert trainable.trainer.task is task
+        trainable.stop()
+        await task
+
+    in_a_loop(work())
+    assert len(trainable.collection.trials) <= 1
+
+
+def test_a_second_explorer_stops_what_the_first_one_trains_and_sees_its_point(trainable, tiny):
+    async def work():
+        task = trainable.train(30)
+        while len(trainable.trainer.trial.losses) < 2:
+            await asyncio.sleep(0.01)
+        again = VggExplorer(tiny, kept=trainable.collection.kept)  # its cell was run again
+        again.trainer.train_button.click()
+        assert "another explorer" in again.trainer.message.value
+        await task
+        return again
+
+    again = in_a_loop(work())
+    assert "its cell was run again" in again.collection.trials[0]["stopped"]
+    assert len(again.collection.rows) == 1
+
+
+def test_the_network_can_be_changed_while_another_is_trained(trainable):
+    async def work():
+        task = trainable.train()
+        await asyncio.sleep(0.02)
+        trainable.editor.num_blocks.value = 2
+        await task
+
+    in_a_loop(work())
+    assert trainable.collection.trials[0]["architecture"] == SMALL.to_dict()
+    assert len(trainable.architecture.blocks) == 2
+
+
+def test_a_rate_that_breaks_the_network_is_said_in_words_and_the_explorer_works_on(trainable):
+    trainable.architecture = vgg_like((1,), (4,), norm="none")
+    trainable.train(lr=1e9)
+    assert 'role="alert"' in trainable.trainer.message.value and "loss" in trainable.trainer.message.value
+    assert not trainable.trainer.is_training and trainable.collection.trials == []
+    trainable.train(lr=0.05)
+    assert len(trainable.collection.trials) == 1
+
+
+def test_an_error_that_nobody_foresaw_is_shown_and_comes_out_of_the_task(trainable, monkeypatch):
+    def breaks(self):
+        yield "getting ready"
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr("utils.widgets.trainer.Trial.__iter__", breaks)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        trainable.train()
+    assert "RuntimeError: on purpose" in trainable.message.value
+    assert not trainable.trainer.is_training
+
+
+def test_what_the_system_refuses_is_said(trainable, monkeypatch):
+    def full(self, record):
+        raise OSError(28, "No space left on device: this result could not be kept")
+
+    monkeypatch.setattr("utils.results.ResultsFile.append", full)
+    trainable.train()
+    assert "No space left on device" in trainable.trainer.message.value
+    assert not trainable.trainer.is_training
+
+
+def test_an_interruption_ends_it_and_not_the_kernel(trainable, monkeypatch):
+    def interrupted(self):
+        yield "getting ready"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("utils.widgets.trainer.Trial.__iter__", interrupted)
+    trainable.train()
+    assert "Interrupted" in trainable.trainer.message.value and not trainable.trainer.is_training
+
+
+def test_a_network_for_colour_images_says_what_would_help_and_a_button_does_it(trainable):
+    trainable.architecture = SMALL.change(in_channels=3)
+    trainable.train()
+    assert "takes images of 3 channels, and these have 1" in trainable.trainer.message.value
+    (button,) = trainable.trainer.fixes.children
+    assert button.description == "input channels 1"
+    button.click()
+    assert trainable.architecture == SMALL and trainable.trainer.fixes.children == ()
+    trainable.train()
+    assert len(trainable.collection.trials) == 1
+
+
+def test_a_network_that_is_too_slow_here_is_said(trainable, monkeypatch):
+    monkeypatch.setattr(trials, "SLOWEST_STEP", 1e-9)
+    trainable.train()
+    assert "a step of 2 images takes about" in trainable.trainer.message.value
+    assert trainable.collection.trials == []
+
+
+def test_the_rate_follows_the_network_until_the_student_sets_it(explorer):
+    assert explorer.trainer.rate.value == 0.2
+    explorer.architecture = LENET
+    assert explorer.trainer.rate.value == 0.1
+    explorer.trainer.rate.value = 0.02
+    explorer.architecture = START
+    assert explorer.trainer.rate.value == 0.02
+
+
+@pytest.mark.parametrize("words", list(TIMES))
+def test_each_time_is_the_one_that_is_trained_for(trainable, words, monkeypatch):
+    asked = []
+
+    def refuse(*arguments, seconds, **others):
+        asked.append(seconds)
+        raise ValueError("no")
+
+    monkeypatch.setattr("utils.widgets.trainer.Trial", refuse)
+    trainable.trainer.time.value = words
+    with pytest.raises(ValueError, match="no"):
+        trainable.train()
+    assert asked == [TIMES[words]]
+
+
+def test_lr_from_code_is_checked(trainable):
+    with pytest.raises(ValueError, match="lr must be a number above 0, got 0"):
+        trainable.train(lr=0)
+
+
+# --- what was trained -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_trials(tiny):
+    records = []
+    for architecture in (SMALL, vgg_like((1,), (8,), norm="batch")):
+        trial = trials.Trial(architecture, tiny, seconds=0.5)
+        for _ in trial:
+            pass
+        records.append(trial.record)
+    return records
+
+
+@pytest.fixture
+def with_two(explorer, two_trials):
+    for record in two_trials:
+        explorer.collection.add(record)
+    return explorer
+
+
+def names_on_the_plot(explorer):
+    return [text.get_text() for axes in explorer.collection.plot.drawn.axes for text in axes.texts]
+
+
+def test_points_are_there_again_in_a_new_explorer(with_two, tiny):
+    again = VggExplorer(tiny, kept=Kept(with_two.collection.kept.file.path.parent))
+    assert [own.name.value for own in again.collection.rows] == [own.name.value for own in with_two.collection.rows]
+    assert len(again.collection.rows) == 2
+
+
+def test_a_point_can_be_named(with_two):
+    with_two.collection.rows[0].name.value = "eight channels"
+    assert "yours: eight channels" in names_on_the_plot(with_two)
+    assert with_two.collection.kept.trials()[1]["name"] == "eight channels"
+
+
+def test_a_name_that_is_taken_is_refused_in_words_and_the_old_one_stands_again(with_two):
+    first, second = (own.name.value for own in with_two.collection.rows)
+    with_two.collection.rows[0].name.value = second
+    assert "must be its own" in with_two.collection.message.value
+    assert [own.name.value for own in with_two.collection.rows] == [first, second]
+
+
+def test_points_can_be_compared(with_two):
+    assert with_two.collection.comparison.drawn is None
+    for own in with_two.collection.rows:
+        own.compared.value = True
+    names = {own.name.value for own in with_two.collection.rows}
+    figure = with_two.collection.comparison.drawn
+    assert {line.get_gid() for line in figure.axes[0].lines if line.get_gid()} >= {f"loss: {name}" for name in names}
+    for words in (*names, "validation accuracy", "images/s in inference", "parameters"):
+        assert words in with_two.collection.table.value
+    with_two.collection.rows[0].compared.value = False
+    assert with_two.collection.comparison.drawn is None and with_two.collection.table.value == ""
+
+
+def test_a_point_can_be_removed_and_is_gone_from_the_plot_and_the_file(with_two):
+    name = with_two.collection.rows[0].name.value
+    with_two.collection.rows[0].remove_button.click()
+    assert len(with_two.collection.rows) == 1 and f"yours: {name}" not in names_on_the_plot(with_two)
+    assert [trial["name"] for trial in with_two.collection.kept.trials()] != [name]
+
+
+def test_a_point_that_another_notebook_has_removed_is_said_to_be_gone(with_two):
+    own = with_two.collection.rows[0]
+    with_two.collection.kept.remove(own.key)
+    own.remove_button.click()
+    assert "it has been removed" in with_two.collection.message.value and len(with_two.collection.rows) == 1
+
+
+def test_a_network_that_was_trained_can_be_set_again(with_two):
+    with_two.collection.rows[1].set_button.click()
+    assert with_two.architecture == SMALL
+
+
+def test_the_plot_can_be_saved(with_two):
+    with_two.collection.save_button.click()
+    folder = with_two.collection.kept.file.path.parent
+    assert (folder / "explorer.svg").exists() and (folder / "explorer.png").exists()
+    assert "explorer.svg" in with_two.collection.message.value
+
+
+def test_with_nothing_trained_on_the_sample_there_is_nothing_to_save(explorer):
+    explorer.collection.save_button.click()
+    assert "nothing to save yet" in explorer.collection.message.value
+
+
+def test_trials_of_another_device_or_other_images_are_kept_and_not_drawn(with_two, two_trials):
+    record = two_trials[0]
+    with_two.collection.add(record | {"key": "k1", "data": "others"})
+    with_two.collection.add(record | {"key": "k2", "throughput": record["throughput"] | {"device": "an abacus"}})
+    assert len(with_two.collection.rows) == 2 and len(with_two.collection.kept.trials()) == 4
+    assert "2 more, of another device or other images" in with_two.collection.message.value
+
+
+def test_lenet_alexnet_and_the_small_family_are_there_already(tiny, tmp_path):
+    whole = FashionMNIST(tiny.train, tiny.validation, tiny.all_train, tiny.test, "as if all", "e" * 64, is_sample=False)
+    explorer = VggExplorer(whole, kept=Kept(tmp_path))
+    assert explorer.collection.reference
+    for name in ("LeNet", "AlexNet small", *VGG_SMALL):
+        assert name in names_on_the_plot(explorer)
+
+
+# --- the front end's side ---------------------------------------------------------------------------------------------
+
+
+def widgets_in(box):
+    return [w for child in getattr(box, "children", ()) for w in (child, *widgets_in(child))]
+
+
+def test_options_took_effect_in_this_version_of_ipywidgets(explorer):
+    """ipywidgets 7 ignores a keyword that it doesn't know."""
+    (accordion,) = [w for w in widgets_in(explorer) if isinstance(w, ipywidgets.Accordion)]
+    assert accordion.selected_index is None and accordion.get_title(0) == "All layers, as a table"
+    editor = explorer.editor
+    assert (editor.num_blocks.min, editor.num_blocks.max) == (1, 6)
+    assert editor.preset.style.button_width == "auto" and editor.norm.indent is False
+    assert editor.num_blocks.style.description_width == "initial" and editor.num_blocks.continuous_update
+    assert explorer.trainer.train_button.button_style == "primary"
+    assert not explorer.collection.rows  # none yet
+
+
+def test_a_name_is_taken_when_it_is_whole_and_not_letter_by_letter(with_two):
+    assert with_two.collection.rows[0].name.continuous_update is False
+
+
+def test_its_state_is_small_and_can_be_sent(explorer):
+    for widget in (explorer, *widgets_in(explorer)):
+        json.dumps(widget.get_state(), default=str)
+    assert len(explorer.drawing.value) < 40_000
+
+
+def test_its_picture_shows_the_network_as_it_starts(explorer):
+    figure = explorer.picture()
+    assert figure.title == "VGG-11 ⅛ + BN" and "block 5" in figure.alt
+    gids = {artist.get_gid() for axes in figure.axes for artist in axes.patches}
+    assert "layer 1: conv" in gids and "field of block 5" in gids
+    assert "picture below" in repr(explorer) and "children" not in repr(explorer)
+
+
+def test_the_reference_points_are_the_committed_ones(explorer):
+    from utils.catalog import CURVE_TO_CHOOSE_BY
+
+    assert explorer.collection.reference == reference(CURVE_TO_CHOOSE_BY, explorer.data)
+
+
+def test_training_errors_are_what_they_say():
+    assert issubclass(TrainingError, Exception) and Trainer.at_work is None
