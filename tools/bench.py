@@ -22,7 +22,7 @@ from pathlib import Path
 # ruff: noqa: I001  utils comes before torch: it sets how torch's threads wait
 from make_sample import idx
 from utils import book
-from utils.architectures import LENET_BOOK, VGG, VGG_SMALL, Architecture
+from utils.architectures import LENET, LENET_BOOK, VGG, VGG_SMALL, Architecture
 from utils.catalog import CURVE
 from utils.data import FashionMNIST, load_fashion_mnist
 from utils.device import describe, device_name, dtype_name, pick_device, versions
@@ -231,6 +231,42 @@ def profile_row(repeats: int = 20) -> Row:
     return Row("the profile of VGG-19", figure, "≤ 100 ms", median <= 100)
 
 
+def slider_rows(data: FashionMNIST, turns: int = 40) -> Iterator[Row]:
+    """From the turn of a slider in the explorer to the new table, and to the last new drawing: the kernel's part of it.
+
+    The slider is that of the first block's convolutions; the network goes to and fro between two.
+    """
+    from utils.kept import Kept
+    from utils.widgets.vgg import VggExplorer
+
+    with tempfile.TemporaryDirectory() as nowhere:
+        explorer = VggExplorer(data, kept=Kept(nowhere))
+        when: dict[str, float] = {}
+        for name in ("table", "drawing", "field"):
+            widget = getattr(explorer, name)
+            widget.observe(lambda _, name=name: when.update({name: time.perf_counter()}), names="value")
+        for label, architecture in (("LeNet", LENET), ("VGG-11", VGG["A"]), ("VGG-19", VGG["E"])):
+            explorer.architecture = architecture
+            slider = explorer.editor.rows[0].num_convs
+            waits: dict[str, list[float]] = {"the new table": [], "all new drawings": []}
+            for turn in range(turns + 2):
+                when.clear()
+                start = time.perf_counter()
+                slider.value = 3 - slider.value if slider.value in (1, 2) else 1
+                if turn >= 2:  # the first two draw what nobody has drawn before
+                    waits["the new table"].append(when["table"] - start)
+                    waits["all new drawings"].append(max(when["drawing"], when.get("field", 0.0)) - start)
+            for what, goal in (("the new table", 0.1), ("all new drawings", 0.2)):
+                yield wait_row(f"explorer, {label}: from a slider to {what}", waits[what], goal)
+
+
+def wait_row(what: str, seconds: list[float], goal: float) -> Row:
+    """The median and the 95th percentile of what a student waits, in ms; the goal is for the latter."""
+    median, p95 = (1000 * value for value in (statistics.median(seconds), sorted(seconds)[int(0.95 * len(seconds))]))
+    figure = f"{median:.0f} ms, p95 {p95:.0f} ms ({len(seconds)} times)"
+    return Row(what, figure, f"≤ {1000 * goal:.0f} ms", p95 <= 1000 * goal)
+
+
 IMPORTED = {
     "import utils": "import utils",
     "what lesson 05 imports": "from utils import plots; from utils.data import load_fashion_mnist; "
@@ -262,6 +298,7 @@ def every_row(data: FashionMNIST, on_cpu: FashionMNIST) -> Iterator[Row]:
     """All that is measured, one after the other. The book's trainer and the usual loop compute on the CPU; so ours."""
     yield from import_rows()
     yield profile_row()
+    yield from slider_rows(data)
     yield from training_rows(on_cpu)
     yield small_vgg(data)
 
