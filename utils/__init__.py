@@ -44,6 +44,7 @@ _MODULES = (
     "receptive",
     "results",
     "roofline",
+    "stacks",
     "throughput",
     "training",
     "vitals",
