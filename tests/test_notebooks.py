@@ -69,6 +69,7 @@ def test_the_notebook_is_fit_to_be_published(path):
     assert notebook.metadata.kernelspec.name == "python3"
     for cell in notebook.cells:
         if cell.cell_type == "code":
+            assert not any(build_notebooks.WIDGET in output.get("data", {}) for output in cell.outputs)
             assert cell.execution_count, f"not executed: {cell.source[:60]}"
             for output in cell.outputs:
                 assert output.output_type != "error"
@@ -151,11 +152,26 @@ def test_what_the_taught_mask_sees_is_what_the_profile_says(kernel_sizes):
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
 def test_the_lesson_is_of_a_length_to_read(lesson):
-    """60 to 120 lines of code, those that check it not counted."""
+    """60 to 120 lines of code. Those that check it don't count, nor the few that open an explorer."""
     cells = [cell for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
-    code = [cell.source for cell in cells if "check" not in cell.metadata.get("tags", [])]
+    code = [cell.source for cell in cells if not {"check", "explorer"} & set(cell.metadata.get("tags", []))]
     lines = [line for source in code for line in source.splitlines() if line.strip() and line.strip()[0] != "#"]
     assert 60 <= len(lines) <= 120, f"{len(lines)} lines of code: the machinery belongs in utils"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))
+def test_every_explorer_is_followed_by_a_picture_of_it(lesson):
+    """For who reads the notebook and doesn't run it."""
+    cells = [cell for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
+    opening = [i for i, cell in enumerate(cells) if "from utils.widgets import" in cell.source]
+    assert opening or lesson.stem.startswith("00")
+    for i in opening:
+        assert "explorer" in cells[i].metadata.tags and len(cells[i].source.splitlines()) <= 6
+        name = cells[i].source.splitlines()[-1]  # shown as the cell's last value
+        assert name.isidentifier() and f"{name} = " in cells[i].source
+        assert "explorer" in cells[i + 1].metadata.tags and cells[i + 1].source == f"{name}.picture()"
+        assert cells[i + 1].metadata.mystnb["image"]["alt"]
+        assert "nbval-ignore-output" in cells[i].metadata.tags
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=names(LESSONS))

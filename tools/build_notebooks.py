@@ -85,6 +85,8 @@ def build(lesson: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not is_progress(output)]
+            for output in cell.outputs:
+                leave_out_widget(output)
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -105,6 +107,13 @@ def build(lesson: Path) -> None:
 def is_progress(output: nbformat.NotebookNode) -> bool:
     """Is it what a progress bar left? It is gone from the screen, and should be gone from the file."""
     return re.search(r"% ?\|", output.get("data", {}).get("text/plain", "")) is not None and WIDGET in output.data
+
+
+def leave_out_widget(output: nbformat.NotebookNode) -> None:
+    """What a widget says of itself in words stays: who opens the notebook has no kernel to draw it with, and would be
+    shown an error in its place."""
+    if len(output.get("data", {})) > 1:
+        output.data.pop(WIDGET, None)
 
 
 def main() -> int:

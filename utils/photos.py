@@ -309,6 +309,10 @@ def photo_upload(on_photo: Callable[[Image.Image], Any]) -> VBox:
     """
     from ipywidgets import FileUpload, HBox, Label, Layout, Output, VBox
 
+    class PhotoUpload(VBox):
+        def __repr__(self) -> str:  # what is left of it where nothing runs
+            return "PhotoUpload: run this cell to choose photographs of your own."
+
     if not callable(on_photo):
         raise ValueError(f"on_photo must be a function of one photograph, got {shown(on_photo)}: pass its name, no ()")
     output, line, hint, layout = Output(), HBox(), Label(HINT), Layout(width="auto", min_width="10em")
@@ -328,7 +332,7 @@ def photo_upload(on_photo: Callable[[Image.Image], Any]) -> VBox:
         _show_each(uploaded(change["new"]), on_photo, output)
 
     renew_button()
-    return VBox((line, output))
+    return PhotoUpload((line, output))
 
 
 def uploaded(value: Mapping[str, Mapping] | Iterable[Mapping]) -> list[tuple[str, bytes]]:
