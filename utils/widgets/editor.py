@@ -43,6 +43,7 @@ from utils.widgets.parts import (
     choice_slider,
     column,
     guarded,
+    hinted,
     label,
     menu,
     named,
@@ -69,6 +70,14 @@ NOT_A_PRESET = "–"
 PARTS = {"block": 40, "convolutions": 88, "channels": 98, "kernel": 82, "pool": 28}
 
 
+WHAT = {
+    "num_convs": "how many convolutions",
+    "channels": "channels that each of them gives",
+    "kernel_size": "side of their kernels, in pixels",
+    "pooled": "does a pooling layer follow?",
+}
+
+
 class BlockRow:
     """The controls of one block: a line in the editor."""
 
@@ -79,11 +88,13 @@ class BlockRow:
         self.channels = choice_slider(CHANNELS, CHANNELS[0], width=f"{PARTS['channels']}px")
         self.kernel_size = choice_slider(KERNELS, 3, width=f"{PARTS['kernel']}px")
         self.pooled = tick(True, "", width=f"{PARTS['pool']}px")
+        for what, words in WHAT.items():
+            hinted(getattr(self, what), f"block {number + 1}: {words}")
         self.box = HBox(
             (self.name, self.num_convs, self.channels, self.kernel_size, self.pooled),
             layout=Layout(align_items="center"),
         )
-        for what in ("num_convs", "channels", "kernel_size", "pooled"):
+        for what in WHAT:
             getattr(self, what).observe(lambda change, what=what: answer(number, what, change["new"]), names="value")
 
     def show(self, block: Block) -> None:

@@ -182,7 +182,8 @@ def _width_with(words: str) -> str:
 def choice_buttons(options: Sequence[Any], value: Any, words: str = "") -> ToggleButtons:
     """Buttons side by side, one of them pressed."""
     style = {**BESIDE, "button_width": "auto"}
-    return ToggleButtons(options=options, value=value, description=words, style=style, layout=Layout(width="auto"))
+    layout = Layout(width="auto", padding="0 1px 0 0")  # else the border of the last one is cut off
+    return ToggleButtons(options=options, value=value, description=words, style=style, layout=layout)
 
 
 def menu(options: Sequence[Any], value: Any, words: str = "", *, width: str = "auto") -> Dropdown:
@@ -205,6 +206,12 @@ def button(words: str, on_press: Callable[[Button], Any], *, look: str = "", wid
 def named(words: str, control: Widget) -> HBox:
     """A control with its name before it, on one line: buttons with a description of their own stand below it."""
     return HBox((label(words), control), layout=Layout(align_items="center", margin="0 12px 0 0"))
+
+
+def hinted(control: Widget, words: str) -> Widget:
+    """A control with words that appear when the mouse rests on it; the versions call them by different names."""
+    setattr(control, "tooltip" if control.has_trait("tooltip") else "description_tooltip", words)
+    return control
 
 
 def row(*widgets: Widget) -> HBox:
@@ -276,6 +283,7 @@ __all__ = [
     "column",
     "guarded",
     "heading",
+    "hinted",
     "label",
     "menu",
     "named",
