@@ -89,6 +89,27 @@ def test_fit_with_the_same_images_recipe_and_seed_gives_the_same_weights(tiny, a
     assert trial.record["accuracy"] == evaluate(net, tiny.validation, dtype=history.dtype).accuracy
 
 
+@pytest.mark.parametrize("faster", [1, 2])
+def test_it_trains_on_one_thread_where_all_are_slower_and_puts_their_number_back(tiny, monkeypatch, faster):
+    torch.set_num_threads(2)
+    step, seen = trials.train, []
+
+    def slow_on_others(*arguments, **options):
+        for one in step(*arguments, **options):
+            if torch.get_num_threads() != faster:
+                time.sleep(0.03)
+            yield one
+
+    monkeypatch.setattr(trials, "train", slow_on_others)
+    trial = Trial(SMALL, tiny, seconds=1.0)
+    for phase in trial:
+        assert torch.get_num_threads() == 2, "what the student's cells see"
+        if phase == "training":
+            seen.append(trial.threads)
+    assert set(seen) == {faster} and trial.record["threads"] == faster
+    assert trial.record["throughput"]["threads"] == 2
+
+
 def test_the_students_random_numbers_are_left_alone(tiny):
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any, ClassVar
 
+import torch
 from ipywidgets import HTML, HBox, Layout, VBox
 
 from utils.architectures import Architecture
@@ -233,8 +234,10 @@ class Trainer(VBox):
         cut = ""
         if trial.record and trial.record["stopped"]:
             cut = f"   # and stop it after step {trial.record['steps']:,}"
+        threads = trial.record["threads"] if trial.record else trial.threads
+        own_threads = f"torch.set_num_threads({threads})\n" if threads != torch.get_num_threads() else ""
         return (
-            f"torch.manual_seed({trial.seed})\n"
+            f"{own_threads}torch.manual_seed({trial.seed})\n"
             f"net = build(explorer.architecture)\n"
             f"recipe = Recipe(epochs={epochs}, batch_size={batch_size}, lr={lr:g})\n"
             f"fit(net, data.train.take({trial.plan.num_images}), recipe, seed={trial.seed}){cut}"
