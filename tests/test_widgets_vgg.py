@@ -43,6 +43,20 @@ def explorer(tiny, tmp_path):
     return VggExplorer(tiny, kept=Kept(tmp_path))
 
 
+@pytest.fixture(scope="module")
+def one_for_all(tiny, tmp_path_factory):
+    return VggExplorer(tiny, kept=Kept(tmp_path_factory.mktemp("kept")))
+
+
+@pytest.fixture
+def knobs(one_for_all):
+    """An explorer whose controls stand as at the start; nothing is trained in it."""
+    one_for_all.editor.all_alike.value, one_for_all.editor.size.value = False, "small"
+    one_for_all.reference.value, one_for_all.batch_size.value, one_for_all.image_number.value = "VGG-16 (D)", 128, 0
+    one_for_all.architecture = START
+    return one_for_all
+
+
 def drawn_blocks(explorer):
     """What the drawing says of each block: (convolutions, channels)."""
     columns = [column for column in columns_of(profile(build(explorer.architecture, device="meta")))]
@@ -75,10 +89,10 @@ def test_it_is_one_call_and_starts_with_a_network_that_can_be_trained(tiny):
 @pytest.mark.parametrize(
     "architecture", [LENET, LENET_BOOK, ALEXNET, ALEXNET_SMALL, *VGG.values(), *VGG_SMALL.values()]
 )
-def test_every_preset_can_be_set_from_code_and_all_controls_move_to_it(explorer, architecture):
-    explorer.architecture = architecture
-    editor = explorer.editor
-    assert explorer.architecture == architecture and editor.error is None
+def test_every_preset_can_be_set_from_code_and_all_controls_move_to_it(knobs, architecture):
+    knobs.architecture = architecture
+    editor = knobs.editor
+    assert knobs.architecture == architecture and editor.error is None
     assert editor.num_blocks.value == len(architecture.blocks) == len(editor.rows)
     for own, block in zip(editor.rows, architecture.blocks, strict=True):
         assert own.num_convs.value == len(block.convs)
@@ -88,8 +102,8 @@ def test_every_preset_can_be_set_from_code_and_all_controls_move_to_it(explorer,
     assert editor.norm.value == (architecture.norm == "batch")
     assert editor.activation.value == architecture.activation and editor.init.value == architecture.init
     assert editor.head.value == "dense" and editor.image_size.value == architecture.image_size
-    assert explorer.drawing.drawn.title == architecture.label
-    drawn_blocks(explorer)
+    assert knobs.drawing.drawn.title == architecture.label
+    drawn_blocks(knobs)
 
 
 @pytest.mark.parametrize(
@@ -103,30 +117,30 @@ def test_every_preset_can_be_set_from_code_and_all_controls_move_to_it(explorer,
         *(("published", name, VGG[name]) for name in "ABCDE"),
     ],
 )
-def test_every_preset_button_sets_its_network(explorer, size, name, architecture):
-    explorer.editor.size.value = size
-    explorer.editor.preset.value = name
-    assert explorer.architecture == architecture
+def test_every_preset_button_sets_its_network(knobs, size, name, architecture):
+    knobs.editor.size.value = size
+    knobs.editor.preset.value = name
+    assert knobs.architecture == architecture
 
 
-def test_small_and_published_change_the_network_that_was_chosen(explorer):
-    explorer.editor.preset.value = "D"
-    explorer.editor.size.value = "published"
-    assert explorer.architecture == VGG["D"]
-    assert explorer.editor.preset.value == "D"
+def test_small_and_published_change_the_network_that_was_chosen(knobs):
+    knobs.editor.preset.value = "D"
+    knobs.editor.size.value = "published"
+    assert knobs.architecture == VGG["D"]
+    assert knobs.editor.preset.value == "D"
 
 
-def test_the_small_family_can_be_chosen(explorer):
+def test_the_small_family_can_be_chosen(knobs):
     for name, architecture in VGG_SMALL.items():
-        explorer.editor.family.value = name
-        assert explorer.architecture == architecture
+        knobs.editor.family.value = name
+        assert knobs.architecture == architecture
 
 
-def test_a_network_that_is_no_preset_presses_no_preset_button(explorer):
-    explorer.architecture = VGG["A"]
-    assert (explorer.editor.preset.value, explorer.editor.size.value) == ("A", "published")
-    explorer.editor.rows[0].num_convs.value = 3
-    assert explorer.editor.preset.value is None and explorer.editor.family.value == "–"
+def test_a_network_that_is_no_preset_presses_no_preset_button(knobs):
+    knobs.architecture = VGG["A"]
+    assert (knobs.editor.preset.value, knobs.editor.size.value) == ("A", "published")
+    knobs.editor.rows[0].num_convs.value = 3
+    assert knobs.editor.preset.value is None and knobs.editor.family.value == "–"
 
 
 @pytest.mark.parametrize(
@@ -144,121 +158,121 @@ def test_a_network_that_is_no_preset_presses_no_preset_button(explorer):
         (lambda e: e.image_size, lambda a: a.image_size, 64),
     ],
 )
-def test_every_control_changes_its_field_and_what_is_drawn(explorer, move, read, expected):
-    before = explorer.drawing.value, explorer.table.value
-    move(explorer.editor).value = expected
-    assert read(explorer.architecture) == expected
-    assert explorer.drawing.drawn.title == explorer.architecture.label
-    assert explorer.drawing.value != before[0]
-    assert rows_of_the_table(explorer) == len(profile(build(explorer.architecture, device="meta")).layers)
-    drawn_blocks(explorer)
+def test_every_control_changes_its_field_and_what_is_drawn(knobs, move, read, expected):
+    before = knobs.drawing.value, knobs.table.value
+    move(knobs.editor).value = expected
+    assert read(knobs.architecture) == expected
+    assert knobs.drawing.drawn.title == knobs.architecture.label
+    assert knobs.drawing.value != before[0]
+    assert rows_of_the_table(knobs) == len(profile(build(knobs.architecture, device="meta")).layers)
+    drawn_blocks(knobs)
 
 
-def test_normal_initialisation_brings_its_deviation_and_leaves_with_it(explorer):
-    explorer.editor.init.value = "normal"
-    assert explorer.architecture.init_std == 0.01
-    explorer.editor.init.value = "he"
-    assert explorer.architecture.init_std is None
-    explorer.architecture = START.change(init="normal", init_std=0.1)
-    explorer.editor.num_blocks.value = 4
-    assert explorer.architecture.init_std == 0.1
+def test_normal_initialisation_brings_its_deviation_and_leaves_with_it(knobs):
+    knobs.editor.init.value = "normal"
+    assert knobs.architecture.init_std == 0.01
+    knobs.editor.init.value = "he"
+    assert knobs.architecture.init_std is None
+    knobs.architecture = START.change(init="normal", init_std=0.1)
+    knobs.editor.num_blocks.value = 4
+    assert knobs.architecture.init_std == 0.1
 
 
-def test_all_blocks_alike_links_the_rows(explorer):
-    explorer.editor.all_alike.value = True
-    explorer.editor.rows[2].kernel_size.value = 5
-    explorer.editor.rows[0].num_convs.value = 2
-    explorer.editor.rows[4].channels.value = 24
-    for own, block in zip(explorer.editor.rows, explorer.architecture.blocks, strict=True):
+def test_all_blocks_alike_links_the_rows(knobs):
+    knobs.editor.all_alike.value = True
+    knobs.editor.rows[2].kernel_size.value = 5
+    knobs.editor.rows[0].num_convs.value = 2
+    knobs.editor.rows[4].channels.value = 24
+    for own, block in zip(knobs.editor.rows, knobs.architecture.blocks, strict=True):
         assert own.kernel_size.value == 5 and own.num_convs.value == 2 and own.channels.value == 24
         assert [(conv.out_channels, conv.kernel_size) for conv in block.convs] == [(24, 5)] * 2
-    explorer.editor.all_alike.value = False
-    explorer.editor.rows[0].kernel_size.value = 3
-    assert explorer.architecture.blocks[1].convs[0].kernel_size == 5
+    knobs.editor.all_alike.value = False
+    knobs.editor.rows[0].kernel_size.value = 3
+    assert knobs.architecture.blocks[1].convs[0].kernel_size == 5
 
 
-def test_the_dense_head_comes_back_as_it_was(explorer):
-    explorer.editor.head.value = "pooled"
-    assert explorer.architecture.head == Head(hidden=(), pool_size=1)
-    explorer.editor.head.value = "dense"
-    assert explorer.architecture == START
+def test_the_dense_head_comes_back_as_it_was(knobs):
+    knobs.editor.head.value = "pooled"
+    assert knobs.architecture.head == Head(hidden=(), pool_size=1)
+    knobs.editor.head.value = "dense"
+    assert knobs.architecture == START
 
 
-def test_a_width_that_isnt_on_the_slider_is_added_to_it_and_stays(explorer):
-    explorer.architecture = LENET
-    assert 6 in explorer.editor.rows[0].channels.options
-    explorer.editor.rows[0].channels.value = 8
-    assert 6 in explorer.editor.rows[0].channels.options  # or the slider's places would move under the hand
+def test_a_width_that_isnt_on_the_slider_is_added_to_it_and_stays(knobs):
+    knobs.architecture = LENET
+    assert 6 in knobs.editor.rows[0].channels.options
+    knobs.editor.rows[0].channels.value = 8
+    assert 6 in knobs.editor.rows[0].channels.options  # or the slider's places would move under the hand
 
 
-def test_the_reference_the_batch_and_the_image_change_what_is_said(explorer):
-    before = explorer.drawing.drawn.words()
-    explorer.reference.value = "LeNet"
-    assert any(words.startswith("Against LeNet: 2.8 × the parameters") for words in explorer.drawing.drawn.words())
-    explorer.batch_size.value = 8
+def test_the_reference_the_batch_and_the_image_change_what_is_said(knobs):
+    before = knobs.drawing.drawn.words()
+    knobs.reference.value = "LeNet"
+    assert any(words.startswith("Against LeNet: 2.8 × the parameters") for words in knobs.drawing.drawn.words())
+    knobs.batch_size.value = 8
     costs = profile(build(START, device="meta"))
-    assert f"{short(costs.training_memory(8).total)}B to train a batch of 8" in " ".join(explorer.drawing.drawn.words())
-    assert before != explorer.drawing.drawn.words()
-    pixels = explorer.field.drawn.named("image")[0].pixels
-    explorer.image_number.value = 7
-    other = explorer.field.drawn.named("image")[0].pixels
+    assert f"{short(costs.training_memory(8).total)}B to train a batch of 8" in " ".join(knobs.drawing.drawn.words())
+    assert before != knobs.drawing.drawn.words()
+    pixels = knobs.field.drawn.named("image")[0].pixels
+    knobs.image_number.value = 7
+    other = knobs.field.drawn.named("image")[0].pixels
     assert other.shape == (32, 32) and (other != pixels).any()
-    assert other[2:30, 2:30].tolist() == explorer.data.validation.pixels[7, 0].tolist()  # framed, not changed
+    assert other[2:30, 2:30].tolist() == knobs.data.validation.pixels[7, 0].tolist()  # framed, not changed
 
 
-def test_the_table_is_the_profiles(explorer):
+def test_the_table_is_the_profiles(knobs):
     costs = profile(build(START, device="meta"))
     for row in costs.layers.itertuples():
-        assert row.name in explorer.table.value
-    assert f"{costs.total.parameters:,}" in explorer.table.value
+        assert row.name in knobs.table.value
+    assert f"{costs.total.parameters:,}" in knobs.table.value
 
 
 # --- what can't be built ----------------------------------------------------------------------------------------------
 
 
-def test_a_network_too_deep_for_28_pixels_says_why_in_place_and_the_last_one_stays(explorer):
-    before = explorer.drawing.value
-    explorer.editor.image_size.value = 28
-    assert "Block 5 can’t be built: only 1×1 of the 28×28 image is left to pool over 2×2" in explorer.message.value
-    assert 'role="alert"' in explorer.message.value
-    assert explorer.architecture == START and explorer.drawing.value == before
-    assert explorer.editor.image_size.value == 28  # what the student set stays set
-    assert "→ 5" in explorer.editor.rows[4].name.value and "→" not in explorer.editor.rows[3].name.value
+def test_a_network_too_deep_for_28_pixels_says_why_in_place_and_the_last_one_stays(knobs):
+    before = knobs.drawing.value
+    knobs.editor.image_size.value = 28
+    assert "Block 5 can’t be built: only 1×1 of the 28×28 image is left to pool over 2×2" in knobs.message.value
+    assert 'role="alert"' in knobs.message.value
+    assert knobs.architecture == START and knobs.drawing.value == before
+    assert knobs.editor.image_size.value == 28  # what the student set stays set
+    assert "→ 5" in knobs.editor.rows[4].name.value and "→" not in knobs.editor.rows[3].name.value
 
 
 @pytest.mark.parametrize(
     ("words", "blocks", "size"),
     [("take 4 blocks", 4, 28), ("take 32×32 images", 5, 32), ("pool no more in block 5", 5, 28)],
 )
-def test_a_button_does_what_would_help(explorer, words, blocks, size):
-    explorer.editor.image_size.value = 28
-    pressed(explorer.fixes, words)
-    assert (len(explorer.architecture.blocks), explorer.architecture.image_size) == (blocks, size)
-    assert explorer.message.value == "" and explorer.fixes.children == ()
-    assert all("→" not in own.name.value for own in explorer.editor.rows)
-    assert explorer.editor.num_blocks.value == blocks and explorer.editor.image_size.value == size
+def test_a_button_does_what_would_help(knobs, words, blocks, size):
+    knobs.editor.image_size.value = 28
+    pressed(knobs.fixes, words)
+    assert (len(knobs.architecture.blocks), knobs.architecture.image_size) == (blocks, size)
+    assert knobs.message.value == "" and knobs.fixes.children == ()
+    assert all("→" not in own.name.value for own in knobs.editor.rows)
+    assert knobs.editor.num_blocks.value == blocks and knobs.editor.image_size.value == size
 
 
-def test_one_can_go_on_from_what_cant_be_built_by_hand_too(explorer):
-    explorer.editor.image_size.value = 28
-    explorer.editor.rows[0].num_convs.value = 2  # still wrong
-    assert explorer.editor.error is not None
-    explorer.editor.num_blocks.value = 4
-    assert explorer.editor.error is None and explorer.architecture.image_size == 28
-    assert len(explorer.architecture.blocks[0].convs) == 2  # what was set meanwhile counts
+def test_one_can_go_on_from_what_cant_be_built_by_hand_too(knobs):
+    knobs.editor.image_size.value = 28
+    knobs.editor.rows[0].num_convs.value = 2  # still wrong
+    assert knobs.editor.error is not None
+    knobs.editor.num_blocks.value = 4
+    assert knobs.editor.error is None and knobs.architecture.image_size == 28
+    assert len(knobs.architecture.blocks[0].convs) == 2  # what was set meanwhile counts
 
 
-def test_a_head_that_asks_for_too_much_is_named(explorer):
-    explorer.architecture = VGG["A"]
-    explorer.editor.image_size.value = 96
-    assert "The head can’t be built: it averages the last maps to 7×7" in explorer.message.value
+def test_a_head_that_asks_for_too_much_is_named(knobs):
+    knobs.architecture = VGG["A"]
+    knobs.editor.image_size.value = 96
+    assert "The head can’t be built: it averages the last maps to 7×7" in knobs.message.value
 
 
 @pytest.mark.parametrize("wrong", ["A", None, build(SMALL), SMALL.to_dict()])
-def test_what_is_no_architecture_is_refused_from_code(explorer, wrong):
+def test_what_is_no_architecture_is_refused_from_code(knobs, wrong):
     with pytest.raises(ValueError, match="architecture must be an Architecture, such as"):
-        explorer.architecture = wrong
-    assert explorer.architecture == START
+        knobs.architecture = wrong
+    assert knobs.architecture == START
 
 
 @pytest.mark.parametrize("arguments", [{"data": "MNIST"}, {"seed": -1}])

@@ -162,7 +162,7 @@ def profile(model: nn.Module, input_shape: Sequence[int] | None = None) -> Profi
     """
     of_kind("model", model, nn.Module, "build(LENET)")
     shape = _checked(getattr(model, "input_shape", None) if input_shape is None else input_shape)
-    network = _on_meta(model)
+    network = without_numbers(model)
     layers = pd.DataFrame(_Watch(network, shape).run(), columns=_Row._fields)
     return Profile(layers.astype({"receptive_field": "Int64", "stride": "Int64"}), shape, network)
 
@@ -176,7 +176,7 @@ def _checked(input_shape: Any) -> tuple[int, int, int]:
     return image_shape("input_shape", input_shape)
 
 
-def _on_meta(model: nn.Module) -> nn.Module:
+def without_numbers(model: nn.Module) -> nn.Module:
     """A copy of `model` with shapes but no numbers, and without hooks: a student's would see tensors without numbers.
 
     Float32, in torch's own order in memory: bfloat16 or channels_last change what a layer is given, not what it is.
@@ -186,16 +186,16 @@ def _on_meta(model: nn.Module) -> nn.Module:
     for module in model.modules():
         twins[id(module)] = module.__new__(type(module))
         for parameter in module.parameters(recurse=False):
-            twins[id(parameter)] = nn.Parameter(_without_numbers(parameter), requires_grad=parameter.requires_grad)
+            twins[id(parameter)] = nn.Parameter(_empty_like(parameter), requires_grad=parameter.requires_grad)
         for buffer in module.buffers(recurse=False):
-            twins[id(buffer)] = _without_numbers(buffer)
+            twins[id(buffer)] = _empty_like(buffer)
     for module in model.modules():
         twin = vars(twins[id(module)])
         for name, value in vars(module).items():
             if "_hooks" in name and isinstance(value, dict):
                 value = OrderedDict()
             elif isinstance(value, torch.Tensor):  # that is neither weight nor buffer
-                value = _without_numbers(value)
+                value = _empty_like(value)
             elif isinstance(value, (nn.Module, MethodType, dict, list, tuple, set)):
                 value = copy.deepcopy(value, twins)  # it may hold layers, or be added to
             # The rest is not ours to copy: a trainer, a plot, a data set.
@@ -204,7 +204,7 @@ def _on_meta(model: nn.Module) -> nn.Module:
     return twins[id(model)]
 
 
-def _without_numbers(tensor: torch.Tensor) -> torch.Tensor:
+def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
     dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
     return torch.empty(tensor.shape, dtype=dtype, device="meta")
 

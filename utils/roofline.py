@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
 from utils.checks import is_number, of_kind, whole
 from utils.device import device_name, dtype_name, resolve_dtype, versions
 from utils.faults import layers_named, memory_named
 from utils.modes import keeping_modes
-from utils.profiling import profile
+from utils.profiling import profile, without_numbers
 from utils.throughput import time_repeats
 
 SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices that are multiplied
@@ -57,6 +59,13 @@ class Ceilings:
     def attainable(self, intensity: float) -> float:
         """FLOPs a second under the roof, for `intensity` FLOPs per byte moved."""
         return min(self.flops_per_s, intensity * self.bytes_per_s)
+
+    def least_seconds(self, layers: pd.DataFrame) -> pd.Series:
+        """Of each layer the time that it takes on the roof: arithmetic or moving, whichever is longer.
+
+        layers: with the columns macs and bytes, as `layer_work` and `layer_times` give them.
+        """
+        return np.maximum(2 * layers.macs / self.flops_per_s, layers.bytes / self.bytes_per_s)
 
 
 def ceilings(device: torch.device | str = "cpu", dtype: str = "auto") -> Ceilings:
@@ -122,7 +131,69 @@ def _least(call: Callable[[], object], device: torch.device) -> float:
     return min(time_repeats(call, device, repeats=3, seconds=0.02))
 
 
-# --- the layers -----------------------------------------------------------------------------------------------------
+# --- what layers do, without running them ---------------------------------------------------------------------------
+
+
+def layer_work(
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    *,
+    batch_size: int = 1,
+    dtype: str = "auto",
+    device: torch.device | str = "cpu",
+) -> pd.DataFrame:
+    """What each layer of `model` computes and moves for a batch: what `layer_times` finds, but for the times.
+
+    The columns name, kind, layer, macs, bytes and intensity of `LayerTimes.layers`, and the same numbers in them.
+    Nothing is computed and no memory is needed, so that it takes no longer for VGG-19: a copy of the network runs on
+    tensors without numbers. They are torch's FakeTensors, of which it knows all else: shape, order in memory, and the
+    dtype that autocast gives them on the device.
+
+    Raises ValueError as `layer_times` does.
+    """
+    of_kind("model", model, nn.Module, "build(LENET)")
+    whole("batch_size", batch_size, least=1)
+    device = torch.device(device)
+    compute_in = resolve_dtype(dtype, device)
+    costs = profile(model, input_shape)
+    network = without_numbers(model).eval()
+
+    def measure(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> _Time:
+        copies = tuple(map(_copy, args)), {name: _copy(value) for name, value in kwargs.items()}
+        return _Time(_moved(layer, *copies, compute_in), math.nan)
+
+    is_cast = compute_in != torch.float32
+    cast = torch.autocast(device.type, dtype=compute_in, enabled=is_cast, cache_enabled=False)
+    with torch.inference_mode(False), torch.no_grad(), FakeTensorMode(), cast:
+        for module in network.modules():
+            for kept in (module._parameters, module._buffers):
+                kept |= {name: _fake(tensor, device) for name, tensor in kept.items() if tensor is not None}
+        images = torch.empty(batch_size, *costs.input_shape, device=device).to(memory_format=torch.channels_last)
+        with _stopped_at(network, measure) as found:
+            network(images)
+    table = _table(costs.layers, found, batch_size)
+    return table[["name", "kind", "layer", "macs", "bytes", "intensity"]]
+
+
+def _fake(tensor: Tensor, device: torch.device) -> Tensor:
+    """One without numbers on `device`, made while torch makes no others."""
+    made = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+    return nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
+
+
+# --- how long they take ---------------------------------------------------------------------------------------------
+
+SLOWER = 2  # about how many times as long as on the roof a layer takes that takes long
+
+
+def seconds_to_measure(work: pd.DataFrame, ceilings: Ceilings, *, repeats: int, seconds: float) -> float:
+    """About how long `layer_times` will take, told before it is called. work: what `layer_work` gives.
+
+    Each layer and the whole network are called three times to begin with; then it is counted how many calls fill
+    `seconds`, and so many are timed, `repeats` times.
+    """
+    layers = SLOWER * ceilings.least_seconds(work)
+    return float(sum(3 * one + (1 + repeats) * max(one, seconds) for one in (*layers, layers.sum())))
 
 
 class _Time(NamedTuple):
@@ -301,17 +372,22 @@ def _time(
     with torch.inference_mode(False), torch.no_grad():
         args = tuple(_copy(value) for value in args)
         kwargs = {name: _copy(value) for name, value in kwargs.items()}
-        inputs = _tensors((*args, *kwargs.values()))
-        before = [x._version for x in inputs]
-        outputs = _tensors(layer.forward(*args, **kwargs))
-    written_to = [x._version for x in inputs] != before
-    moved = 0
-    if written_to or not _is_view(inputs, outputs):
-        cast_to = compute_in if isinstance(layer, CAST) else None
-        kept = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
-        weights = [tensor for tensor in kept if tensor.is_floating_point()]  # batch norm's count of batches isn't read
-        moved = sum(_nbytes(tensor, cast_to) for tensor in (*inputs, *weights, *outputs))
+        moved = _moved(layer, args, kwargs, compute_in)
     return _Time(moved, median(partial(layer.forward, *args, **kwargs)))
+
+
+def _moved(layer: nn.Module, args: tuple, kwargs: dict[str, Any], compute_in: torch.dtype) -> int:
+    """Bytes that the layer moves at least: it runs once, and may write to what it is given."""
+    inputs = _tensors((*args, *kwargs.values()))
+    before = [x._version for x in inputs]
+    outputs = _tensors(layer.forward(*args, **kwargs))
+    written_to = [x._version for x in inputs] != before
+    if not written_to and _is_view(inputs, outputs):
+        return 0
+    cast_to = compute_in if isinstance(layer, CAST) else None
+    kept = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
+    weights = [tensor for tensor in kept if tensor.is_floating_point()]  # batch norm's count of batches isn't read
+    return sum(_nbytes(tensor, cast_to) for tensor in (*inputs, *weights, *outputs))
 
 
 # What autocast gives its inputs and weights in another dtype; other layers take numbers as they come.
@@ -329,8 +405,8 @@ def _tensors(values: Any) -> list[Tensor]:
 
 def _is_view(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
     """Does the output lie where the input does? Flatten gives such a view, and dropout in evaluation mode."""
-    own = {x.untyped_storage().data_ptr() for x in inputs}
-    return all(y.untyped_storage().data_ptr() in own for y in outputs)
+    own = {x.untyped_storage()._cdata for x in inputs}  # tensors without numbers have no address
+    return all(y.untyped_storage()._cdata in own for y in outputs)
 
 
 def _nbytes(tensor: Tensor, cast_to: torch.dtype | None) -> int:
@@ -356,3 +432,69 @@ def _table(costs: pd.DataFrame, found: Sequence[tuple[str, _Time]], batch_size: 
     table["intensity"] = 2 * table.macs / table.bytes
     table["flops_per_s"] = 2 * table.macs / table.seconds
     return table
+
+
+# --- in words -------------------------------------------------------------------------------------------------------
+
+
+FAR_BELOW = 1 / 3  # of what its place under the roof allows: a layer below that is held up by something else
+
+
+def why_slow(
+    work: pd.DataFrame,
+    ceilings: Ceilings,
+    *,
+    batch_size: int,
+    names: Sequence[str],
+    times: LayerTimes | None = None,
+) -> str:
+    """Why a dense layer takes the time that it takes, in sentences made from the numbers; "" if there is none.
+
+    It is the dense layer that takes longest: as measured, if `times` are given, or on the roof. work: what `layer_work`
+    gives for the batch; names: what each of its rows is called.
+    """
+    seconds = ceilings.least_seconds(work) if times is None else times.layers.seconds
+    is_dense = work.kind == "dense"
+    if not is_dense.any():
+        return ""
+    place = int(seconds.where(is_dense, -1.0).argmax())
+    layer = work.iloc[place]
+    allowed = ceilings.attainable(layer.intensity)
+    images = f"{batch_size} images" if batch_size > 1 else "one image"
+    words = (
+        f"{names[place]} ({layer['name']}, {layer.layer}) uses each weight that it reads for {images}; FLOPs per byte "
+        f"moved: {layer.intensity:.2g}. "
+    )
+    if layer.intensity < ceilings.ridge:
+        share = _percent(allowed / ceilings.flops_per_s)
+        words += f"Below {ceilings.ridge:.3g} memory is the limit, and allows {share} of what the arithmetic can do."
+    else:
+        words += f"Above {ceilings.ridge:.3g} arithmetic is the limit, and not memory."
+    if times is None:
+        return words
+    measured = times.layers.iloc[place]
+    reached = measured.flops_per_s / allowed
+    words += (
+        f" Measured: {_percent(layer.macs / work.macs.sum())} of the FLOPs, {_percent(measured.share)} of the time; it "
+        f"reaches {_percent(reached)} of what its place allows."
+    )
+    if reached < FAR_BELOW:
+        casting = f", and its weights are rounded to {times.dtype} first" if times.dtype != "float32" else ""
+        words += f" The rest goes elsewhere: to start a layer takes time, whatever it does{casting}."
+    return words
+
+
+def time_without_flops(times: LayerTimes) -> str:
+    """What the layers take that do no FLOPs, by kind, those with 1 % of the time at least; "" if there are none."""
+    idle = times.layers[times.layers.macs == 0]
+    if idle.empty:
+        return ""
+    by_kind = idle.groupby("kind").share.sum().sort_values(ascending=False)
+    kinds = ", ".join(f"{kind} {_percent(share)}" for kind, share in by_kind.items() if share >= 0.01)
+    number = f"{len(idle)} layers" if len(idle) > 1 else "1 layer"
+    return f"{number} without FLOPs: {_percent(idle.share.sum())} of the time{f' ({kinds})' if kinds else ''}."
+
+
+def _percent(share: float) -> str:
+    """`31%`, `3.9%`, `0.04%`."""
+    return f"{share:.0%}" if share >= 0.095 else f"{100 * share:.2g}%"

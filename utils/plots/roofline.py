@@ -79,7 +79,7 @@ def roofline(
                 gid=f"{name}: {spot.label}".removeprefix(": "),
             )  # fmt: skip
     axes.set_xlabel("FLOPs per byte moved")
-    axes.set_ylabel(f"{_prefix(ceilings.flops_per_s)[1]}FLOP/s")
+    axes.set_ylabel(f"{unit_prefix(ceilings.flops_per_s)[1]}FLOP/s")
     headline(axes, title, "\n".join(_notes(rounds, looks, everyone, ceilings)))
     _write_names(figure, axes, spots, roof, ceilings)
 
@@ -109,7 +109,7 @@ def _checked_spots(rounds: Mapping[str, LayerTimes], ceilings: Ceilings) -> dict
     return {
         name: [
             _Spot(label, row.kind, row.intensity, row.flops_per_s)
-            for label, row in zip(_labels(times.layers), times.layers.itertuples(), strict=True)
+            for label, row in zip(numbered(times.layers), times.layers.itertuples(), strict=True)
             if row.macs
         ]
         for name, times in rounds.items()
@@ -126,7 +126,7 @@ def _check(times: Any, name: str) -> None:
         raise ValueError(f"{name}: a layer took no time at all; measure it again, with more seconds")
 
 
-def _labels(layers: pd.DataFrame) -> list[str]:
+def numbered(layers: pd.DataFrame) -> list[str]:
     """`conv 1`, `activation 1`, `pool 1`, `dense 2`: layers with MACs are counted, others go with the one before."""
     numbers = (layers.macs > 0).cumsum()
     return [f"{kind} {number}" if number else kind for kind, number in zip(layers.kind, numbers, strict=True)]
@@ -140,7 +140,7 @@ def _limit(axes: Axes, spots: Sequence[_Spot], ceilings: Ceilings) -> None:
     top = max(*(spot.y for spot in spots), ceilings.flops_per_s)
     top *= max(2.2, (top / bottom) ** 0.13)  # room for the roof's name
     make_logarithmic(axes.xaxis, low, high)
-    make_logarithmic(axes.yaxis, bottom, top, unit=_prefix(ceilings.flops_per_s)[0])
+    make_logarithmic(axes.yaxis, bottom, top, unit=unit_prefix(ceilings.flops_per_s)[0])
 
 
 def _roof(axes: Axes, ceilings: Ceilings) -> np.ndarray:
@@ -159,11 +159,15 @@ def _notes(
     notes = ["The slope is as fast as memory allows, the flat roof as fast as arithmetic does."]
     if idle := len((first := next(iter(rounds.values()))).layers) - (first.layers.macs > 0).sum():
         notes.append(f"{counted(int(idle), 'layer')} without FLOPs (pooling, activations …) can’t be drawn here.")
-    if above := sum(spot.y > ceilings.attainable(spot.x) for spot in spots):
-        why = "data still in the cache, fewer FLOPs than are counted, or noise"
-        notes.append(f"{counted(above, 'point')} above the roof: {why}.")
+    notes.append(above_in_words(sum(spot.y > ceilings.attainable(spot.x) for spot in spots)))
     notes.append(f"{ceilings.device}, {counted(ceilings.threads, 'thread')}, {ceilings.dtype}.")
     return signs + [line for note in notes for line in wrap(note, 93)]
+
+
+def above_in_words(number: int) -> str:
+    """What points above the roof come from; "" if there are none."""
+    why = "data still in the cache, fewer FLOPs than are counted, or noise"
+    return f"{counted(number, 'point')} above the roof: {why}." if number else ""
 
 
 def _write_names(
@@ -204,8 +208,8 @@ def _name_ceilings(
     """Write `… GB/s` along the slope, `… GFLOP/s` on the flat roof. Returns where they stand, in pixels (N, 4)."""
     foot, ridge, _ = corners
     gap = 7 * figure.dpi / 72
-    flat = _name(axes, np.add(ridge, gap), _with_unit(ceilings.flops_per_s, "FLOP/s"), ha="left", va="bottom")
-    slope = _name(axes, foot, _with_unit(ceilings.bytes_per_s, "B/s"), ha="center", va="center")
+    flat = _name(axes, np.add(ridge, gap), with_unit(ceilings.flops_per_s, "FLOP/s"), ha="left", va="bottom")
+    slope = _name(axes, foot, with_unit(ceilings.bytes_per_s, "B/s"), ha="center", va="center")
     (flat_width, flat_height), (width, height) = (np.array(text_size(text)) * figure.dpi for text in (flat, slope))
 
     # The slope's name, turned, stands in its middle, or else where points above the roof leave it most room.
@@ -235,14 +239,14 @@ def _name(axes: Axes, where: np.ndarray, words: str, **look: Any) -> Annotation:
 def _in_words(title: str, spots: Mapping[str, Sequence[_Spot]], ceilings: Ceilings) -> str:
     def each(row: Sequence[_Spot]) -> str:
         return "; ".join(
-            f"{spot.label} {_with_unit(spot.y, 'FLOP/s')} at {spot.x:.3g} FLOPs per byte, "
+            f"{spot.label} {with_unit(spot.y, 'FLOP/s')} at {spot.x:.3g} FLOPs per byte, "
             f"{spot.y / ceilings.attainable(spot.x):.0%} of the roof"
             for spot in row
         )
 
     roof = (
-        f"The roof rises with {_with_unit(ceilings.bytes_per_s, 'B/s')} up to {ceilings.ridge:.3g} FLOPs per byte and "
-        f"is flat from there, at {_with_unit(ceilings.flops_per_s, 'FLOP/s')} ({ceilings.dtype}, {ceilings.device})."
+        f"The roof rises with {with_unit(ceilings.bytes_per_s, 'B/s')} up to {ceilings.ridge:.3g} FLOPs per byte and "
+        f"is flat from there, at {with_unit(ceilings.flops_per_s, 'FLOP/s')} ({ceilings.dtype}, {ceilings.device})."
     )
     return f"{title}. {roof} " + " ".join(f"{f'{name}: ' if name else ''}{each(row)}." for name, row in spots.items())
 
@@ -270,15 +274,15 @@ def time_and_flops(times: LayerTimes, *, title: str = "Where the FLOPs are, and 
         axes.barh(range(len(rows)), [100 * way * value for value in values], height=0.7, color=colours)
         for number, value in enumerate(values):
             axes.annotate(
-                _percent(value), (100 * way * value, number), (5 * way, 0), textcoords="offset points", va="center",
+                percent(value), (100 * way * value, number), (5 * way, 0), textcoords="offset points", va="center",
                 ha="left" if way > 0 else "right",
             )  # fmt: skip
         axes.set_xlim(*sorted((0, 125 * way * longest)))
         axes.set_axis_off()
     sides[0].set_ylim(len(rows) - 0.5, -0.5)
-    flops = _with_unit(2 * int(times.layers.macs.sum()), "FLOP") + "s"
+    flops = with_unit(2 * int(times.layers.macs.sum()), "FLOP") + "s"
     batch = f"a batch of {times.batch_size:,}" if times.batch_size > 1 else "one image"
-    totals = f"share of {flops}, {batch}", f"share of {_with_unit(times.parts_seconds, 's')}"
+    totals = f"share of {flops}, {batch}", f"share of {with_unit(times.parts_seconds, 's')}"
     sides[0].set_title(totals[0], loc="right", weight="normal", size=12)
     sides[1].set_title(totals[1], loc="left", weight="normal", size=12)
     for number, row in enumerate(rows):  # in the middle, between the two bars
@@ -288,7 +292,7 @@ def time_and_flops(times: LayerTimes, *, title: str = "Where the FLOPs are, and 
         )  # fmt: skip
     figure.get_layout_engine().set(wspace=0.19)
     figure.suptitle(title, x=0.01, ha="left", weight="bold", size=15)
-    whole = _with_unit(times.whole_seconds, "s")
+    whole = with_unit(times.whole_seconds, "s")
     note = f"Each layer timed alone. In one go, the whole network takes {whole}. {times.device}, {times.dtype}."
     figure.supxlabel("\n".join(wrap(note, 100)), x=0.01, ha="left", size=12, color=COLOURS["quiet"])
 
@@ -312,7 +316,7 @@ class _Bars(NamedTuple):
 
 def _rows(layers: pd.DataFrame) -> list[_Bars]:
     flops = layers.macs / layers.macs.sum()
-    every = [_Bars(*row) for row in zip(_labels(layers), layers.kind, flops, layers.share, strict=True)]
+    every = [_Bars(*row) for row in zip(numbered(layers), layers.kind, flops, layers.share, strict=True)]
     small = [row for row in every if max(row.flops, row.time) < ALMOST_NOTHING]
     if len(small) < 2:  # one needs no other name
         return every
@@ -322,7 +326,7 @@ def _rows(layers: pd.DataFrame) -> list[_Bars]:
     return [*(row for row in every if row not in small), rest]
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """`63 %`, `0.4 %`, `0`."""
     percent = 100 * share
     return "0" if not percent else f"{percent:.0f} %" if percent >= 0.95 else f"{percent:.1g} %"
@@ -331,14 +335,14 @@ def _percent(share: float) -> str:
 # --- units ----------------------------------------------------------------------------------------------------------
 
 
-def _prefix(value: float) -> tuple[float, str]:
+def unit_prefix(value: float) -> tuple[float, str]:
     """(1e9, "G") for 23.4e9: the unit's size and sign."""
     sizes = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"))
     return next((found for found in sizes if value >= found[0]), (1e-6, "µ"))
 
 
-def _with_unit(value: float, unit: str) -> str:
+def with_unit(value: float, unit: str) -> str:
     """`106 GFLOP/s`, `23.4 GB/s`, `1.25 ms`."""
     value = float(f"{value:.3g}")  # 999.6 k is 1 M
-    size, prefix = _prefix(value)
+    size, prefix = unit_prefix(value)
     return f"{value / size:.3g} {prefix}{unit}"

@@ -61,7 +61,7 @@ def vital_signs(signs: Mapping[str, VitalSigns], *, title: str = "Vital signs, l
     figure.get_layout_engine().set(wspace=0.03)
 
     figure.title = title
-    figure.alt = f"{title}. " + " ".join(_in_words(name, one) for name, one in signs.items())
+    figure.alt = f"{title}. " + " ".join(signs_in_words(name, one) for name, one in signs.items())
     return figure
 
 
@@ -71,7 +71,7 @@ def vital_signs(signs: Mapping[str, VitalSigns], *, title: str = "Vital signs, l
 def _draw_scales(axes: Axes, panel: str, values: Mapping[str, np.ndarray], looks: Looks) -> None:
     """Numbers of at least 0 on a log axis, with 0 at its lower edge."""
     everything = np.concatenate(list(values.values()))
-    low, high = _limits(everything)
+    low, high = log_limits(everything)
     zero = low if (everything == 0).any() else None
     axes.set(yscale="log", ylim=(low, high))
     for name, own in values.items():
@@ -86,8 +86,8 @@ def _draw_scales(axes: Axes, panel: str, values: Mapping[str, np.ndarray], looks
                 layers[is_zero], np.full(is_zero.sum(), low), marker, color=colour, markerfacecolor="white",
                 markersize=5.5, clip_on=False, zorder=3, gid=f"{panel} zero: {name}",
             )  # fmt: skip
-    ticks = _powers_of_ten(low if zero is None else low * (high / low) ** LINE, high)  # none on the 0
-    labels = _plain(ticks)
+    ticks = powers_of_ten(low if zero is None else low * (high / low) ** LINE, high)  # none on the 0
+    labels = plain_powers(ticks)
     axes.set_yticks([zero, *ticks] if zero else ticks, ["0", *labels] if zero else labels)
     axes.yaxis.set_minor_locator(NullLocator())
 
@@ -105,7 +105,7 @@ def _draw_shares(axes: Axes, values: Mapping[str, np.ndarray], looks: Looks) -> 
     axes.set(ylim=(-3, 103), yticks=range(0, 101, 25))
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
+def log_limits(values: np.ndarray) -> tuple[float, float]:
     """The ends of a log axis for all `values`, those above 0 with some room, and room for 0 if it is among them."""
     positive = values[values > 0]
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
@@ -114,13 +114,14 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return (low / ZERO_BELOW if (values == 0).any() else low), high
 
 
-def _powers_of_ten(low: float, high: float) -> list[float]:
+def powers_of_ten(low: float, high: float) -> list[float]:
+    """The ticks of a log axis: five at most, equally far apart."""
     decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
     step = math.ceil(len(decades) / MOST_TICKS)
     return [10.0**decade for decade in decades if decade % step == 0]
 
 
-def _plain(ticks: Sequence[float]) -> list[str]:
+def plain_powers(ticks: Sequence[float]) -> list[str]:
     """`0.01`, `1`, `100`; powers, `10⁻⁶`, as soon as one of them would have many zeros."""
     decades = [round(math.log10(tick)) for tick in ticks]
     if all(-3 <= decade <= 4 for decade in decades):
@@ -160,21 +161,27 @@ def _what_layers_are(signs: Mapping[str, VitalSigns]) -> str:
     """What stands below all panels: what is numbered, and what a hollow marker is if there are any."""
     words = "layers, in the order in which they run"
     sequences = {tuple(one.layers.kind) for one in signs.values()}
-    if len(sequences) == 1:
-        (kinds,) = sequences
-        convs = kinds.count("conv")
-        if 0 < convs < len(kinds) and kinds == ("conv",) * convs + ("dense",) * (len(kinds) - convs):
-            words += f": conv {_span(1, convs)}, dense {_span(convs + 1, len(kinds))}"
+    if len(sequences) == 1 and (which := which_layers(*sequences)):
+        words += f": {which}"
     if any((one.layers[panel] == 0).any() for one in signs.values() for panel in ("activation", "gradient")):
         words += "\nhollow, at the lower edge: exactly 0"
     return words
+
+
+def which_layers(kinds: Sequence[str]) -> str:
+    """`conv 1–16, dense 17–19`; "" where they don't stand so."""
+    convs = list(kinds).count("conv")
+    if 0 < convs < len(kinds) and list(kinds) == ["conv"] * convs + ["dense"] * (len(kinds) - convs):
+        return f"conv {_span(1, convs)}, dense {_span(convs + 1, len(kinds))}"
+    return ""
 
 
 def _span(first: int, last: int) -> str:
     return f"{first}" if first == last else f"{first}–{last}"
 
 
-def _in_words(name: str, signs: VitalSigns) -> str:
+def signs_in_words(name: str, signs: VitalSigns) -> str:
+    """A picture's alternative text: how each line goes from the first layer to the last."""
     layers = signs.layers
     words = f"{name}, {counted(len(layers), 'layer')}, loss {signs.loss:.3f}: "
     words += ", ".join(_from_to(panel, layers[panel].to_list()) for panel in ("activation", "gradient"))

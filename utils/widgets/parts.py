@@ -163,7 +163,7 @@ BESIDE = {"description_width": "initial"}  # a description takes the room that i
 
 
 def slider(value: int, low: int, high: int, words: str = "", *, width: str = "") -> IntSlider:
-    """A slider of whole numbers, the number beside it. width: of all of it; the number takes 72 pixels."""
+    """A slider of whole numbers, the number beside it. width: of all of it, its words too."""
     layout = Layout(width=width or _width_with(words))
     return IntSlider(value, min=low, max=high, description=words, style=BESIDE, layout=layout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,6 @@ class VggExplorer(Explorer):
             control.observe(self._redraw, names="value")
         self.trainer = Trainer(data, lambda: self.architecture, self._change, self._keep, self.say_error, seed=seed)
         self.collection = Collection(data, self._set, self.say_error, kept=kept)
-        self._references: dict[str, Profile] = {}
         self.editor = ArchitectureEditor(architecture, self._changed, self.say_error)
         self._lay_out()
 
@@ -161,17 +161,11 @@ class VggExplorer(Explorer):
             costs,
             weight_layers=architecture.weight_layers,
             batch_size=self.batch_size.value,
-            reference=self._profile_of_reference(),
+            reference=_profile_of_reference(self.reference.value),
             of=self.reference.value,
         )
         self.drawing.draw(network_columns(costs, title=architecture.label, notes=notes))
         self.field.draw(fields_over_image(costs, self._image(architecture.image_size)))
-
-    def _profile_of_reference(self) -> Profile:
-        name = self.reference.value
-        if name not in self._references:
-            self._references[name] = profile(build(REFERENCES[name], device="meta"))
-        return self._references[name]
 
     def _image(self, size: int) -> Any:
         """A validation image as the network sees it: (size, size) uint8, however few pixels it wants."""
@@ -184,6 +178,11 @@ class VggExplorer(Explorer):
 
 NARROW, WIDE = "342px", "478px"  # which JupyterLab has in a window of 1280, beside its list of files
 SIDE_BY_SIDE = Layout(flex_flow="row wrap", width="100%", align_items="flex-start")
+
+
+@functools.cache
+def _profile_of_reference(name: str) -> Profile:
+    return profile(build(REFERENCES[name], device="meta"))
 
 
 def _as_table(costs: Profile) -> str:
