@@ -32,8 +32,10 @@ from matplotlib.colors import same_color, to_hex, to_rgb
 from matplotlib.markers import MarkerStyle
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Affine2D
+from PIL import Image
 
 from utils import plots
+from utils.plots.style import compact
 from utils.results import Point
 from utils.training import History
 
@@ -1233,6 +1235,7 @@ import json, sys
 import utils
 print(*sys.modules)
 from utils import plots
+from utils.plots.style import compact
 print(*sys.modules)
 from utils.results import Point
 points = [Point(**values) for values in json.loads(sys.argv[2])]
@@ -1267,6 +1270,24 @@ def test_a_shown_figure_is_saved_like_a_new_one(tmp_path):
     shown._repr_mimebundle_()
     one, other = plots.save(shown, tmp_path / "shown"), plots.save(FIGURES["bars"](), tmp_path / "new")
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in other]
+
+
+def test_a_shown_figure_takes_a_fraction_of_the_bytes_and_looks_the_same():
+    figure = curve([*EIGHT, YOURS])
+    whole = io.BytesIO()
+    figure.savefig(whole, format="png", dpi=144)
+    shown = base64.b64decode(figure._repr_mimebundle_()[0]["image/png"])
+    assert len(shown) < 0.5 * len(whole.getvalue())
+    before, after = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int) for png in (whole.getvalue(), shown))
+    off = np.abs(before - after).max(-1)
+    assert off.mean() < 0.5 and (off > 32).mean() < 0.002
+
+
+def test_a_photograph_keeps_all_of_its_colours():
+    photograph = np.random.default_rng(0).integers(0, 256, (120, 120, 3), np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(photograph).save(png, format="png")
+    assert np.asarray(Image.open(io.BytesIO(compact(png.getvalue())))).tolist() == photograph.tolist()
 
 
 def test_the_note_says_how_the_networks_were_trained():

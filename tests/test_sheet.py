@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -172,7 +173,7 @@ def test_nothing_is_cut_off_and_no_two_texts_of_a_line_touch(architecture):
             assert all(0 <= x <= WIDTH and 0 <= y <= sheet.height for x, y in mark.points)
     for line in spans.values():
         line.sort()
-        for (_, right, one), (left, _, other) in zip(line, line[1:], strict=False):
+        for (_, right, one), (left, _, other) in itertools.pairwise(line):
             assert right <= left + 1, f"{one!r} touches {other!r}"
 
 

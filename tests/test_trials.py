@@ -154,7 +154,7 @@ def test_it_goes_through_its_phases_and_looks_at_validation_images(tiny):
     trial = Trial(SMALL, tiny, seconds=1.5)
     seen = run_to_its_end(trial)
     steps = [look.step for look in trial.looks]
-    assert [phase for phase in seen if phase != "evaluating"][0] == "getting ready" and seen[-1] == "done"
+    assert next(phase for phase in seen if phase != "evaluating") == "getting ready" and seen[-1] == "done"
     assert {"training", "measuring its throughput"} <= set(seen)
     assert steps == sorted(set(steps)) and steps[0] == 1 and steps[-1] == trial.plan.steps
     assert len(trial.losses) == trial.plan.steps and trial.share == 1

@@ -19,8 +19,8 @@ from utils.plots.style import COLOURS, listed, readable, to_array
 if TYPE_CHECKING:
     from utils.profiling import Profile
 
-WIDTH = 500  # pixels: so many an output has in a narrow window; where there is room, all grows
-GROWS = 1.5
+WIDTH = 460  # pixels: so many an output has in a narrow window; where there is room, all grows
+GROWS = 1.6
 LEFT = 74  # for the rows' names
 GAP = 8  # between blocks
 WIDEST = 40  # of a column

@@ -67,7 +67,7 @@ NOT_A_PRESET = "–"
 
 
 # The width of a row's parts, in pixels: they stand beside a drawing in a window of 1280.
-PARTS = {"block": 40, "convolutions": 88, "channels": 98, "kernel": 82, "pool": 28}
+PARTS = {"block": 38, "convolutions": 96, "channels": 96, "kernel": 78, "pool": 28}
 
 
 WHAT = {
