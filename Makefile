@@ -7,7 +7,7 @@ ARGS ?=
 NAME =
 PY := .venv/bin/python
 
-.PHONY: help environment lab test curve experiments tune notebooks bench lint lock
+.PHONY: help environment lab test curve experiments tune notebooks pictures bench lint lock
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -33,6 +33,9 @@ tune: environment    ## which learning rate suits each arm of an experiment; mak
 
 notebooks: environment    ## build the notebooks from lessons/ and execute them
 	@$(PY) tools/build_notebooks.py $(ARGS)
+
+pictures: environment    ## photograph the explorers for README and lessons
+	@$(PY) tools/pictures.py $(ARGS)
 
 bench: environment    ## how fast, beside the goals
 	@$(PY) tools/bench.py $(ARGS)

@@ -39,7 +39,7 @@ PIECE = 500  # images evaluated at a time: a fraction of a second
 SHARE_OF_LOOKS = 0.15  # the most of the time that they may take
 SLOWEST_STEP = 0.8  # seconds: a stop has to wait for a step
 FEWEST_STEPS = 20  # in fewer nothing is learnt that could be seen
-PLANNED = 0.92  # of the time that is left: steps are not all alike
+PLANNED = 0.8  # of the time: steps aren’t all alike, and what shows them on the screen takes its share
 
 
 class TooSlow(ValueError):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from utils.profiling import Profile
 
 WIDTH = 460  # pixels: so many an output has in a narrow window; where there is room, all grows
-GROWS = 1.6
+GROWS = 1.4
 LEFT = 74  # for the rows' names
 GAP = 8  # between blocks
 WIDEST = 40  # of a column

@@ -20,7 +20,7 @@ from utils.plots.style import COLOURS, counted
 if TYPE_CHECKING:
     from utils.roofline import Ceilings, LayerTimes
 
-WIDTH, GROWS = 500, 1.44  # pixels: as much as there is in a narrow window, and how much larger where there is room
+WIDTH, GROWS = 500, 1.25  # pixels: as much as there is in a narrow window, and how much larger where there is room
 TEXT, LINE = 12, 17
 QUIET = COLOURS["quiet"]
 

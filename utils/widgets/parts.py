@@ -205,7 +205,9 @@ def button(words: str, on_press: Callable[[Button], Any], *, look: str = "", wid
 
 def named(words: str, control: Widget) -> HBox:
     """A control with its name before it, on one line: buttons with a description of their own stand below it."""
-    return HBox((label(words), control), layout=Layout(align_items="center", margin="0 12px 0 0"))
+    name = label(words)
+    name.layout.margin = "0 6px 0 2px"
+    return HBox((name, control), layout=Layout(align_items="center", margin="0 12px 0 0"))
 
 
 def hinted(control: Widget, words: str) -> Widget:
