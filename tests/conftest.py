@@ -39,6 +39,17 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
+def quick_trials():
+    """A few steps do, however busy the machine is, and one timing of the throughput."""
+    from utils import trials
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials, "FEWEST_STEPS", 2)
+        patch.setattr(trials, "ROUNDS", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
 def tiny():
     """220 + 20 images to fit, 100 to test on: some of the sample."""
     contents, source = data._from_sample(lambda line: None)

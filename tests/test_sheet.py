@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import torch
+from for_sheets import assert_readable
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torchvision.models import alexnet, vgg19
@@ -25,7 +26,7 @@ from utils.plots.columns import (
     totals,
 )
 from utils.plots.live import live_curve
-from utils.plots.sheet import SMALLEST_TEXT, Box, Sheet, Stroke, Words, below, beside, text_width
+from utils.plots.sheet import Sheet, Stroke, Words, below, beside, text_width
 from utils.profiling import profile
 from utils.trials import Look
 
@@ -157,20 +158,15 @@ LARGEST = vgg_like((6,) * 6, (64,) * 6, image_size=224, num_classes=1000, head=H
 def test_nothing_is_cut_off_and_no_two_texts_of_a_line_touch(architecture):
     notes = totals(costs(architecture), weight_layers=3, batch_size=512, reference=costs(LENET), of="LeNet")
     sheet = network_columns(costs(architecture), title=architecture.label, notes=notes)
+    assert_readable(sheet, widest=WIDTH)
+    assert all(0 <= x <= WIDTH and 0 <= y <= sheet.height for mark in sheet.marks if isinstance(mark, Stroke)
+               for x, y in mark.points)  # fmt: skip
     spans = {}
     for mark in sheet.marks:
         if isinstance(mark, Words):
             width = text_width(mark.words, mark.size, bold=mark.bold)
             left = mark.x - width * {"start": 0, "middle": 0.5, "end": 1}[mark.anchor]
-            assert mark.size >= SMALLEST_TEXT
-            assert -0.5 <= left and 0 < mark.y <= sheet.height
-            assert left + width <= WIDTH + 0.5, mark
             spans.setdefault(mark.y, []).append((left, left + width, mark.words))
-        elif isinstance(mark, Box):
-            assert 0 <= mark.x and mark.x + mark.width <= WIDTH + 0.5 and mark.y >= 0
-            assert mark.y + mark.height <= sheet.height
-        elif isinstance(mark, Stroke):
-            assert all(0 <= x <= WIDTH and 0 <= y <= sheet.height for x, y in mark.points)
     for line in spans.values():
         line.sort()
         for (_, right, one), (left, _, other) in itertools.pairwise(line):

@@ -26,18 +26,7 @@ def run_to_its_end(trial):
     return [phase for phase, _ in itertools.groupby(trial)]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(one_thread):
-    pass
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick():
-    """A few steps do, however busy the machine is, and one timing of the throughput."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "FEWEST_STEPS", 2)
-        patch.setattr(trials, "ROUNDS", 1)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_trials")
 
 
 # --- how much fits in -------------------------------------------------------------------------------------------------

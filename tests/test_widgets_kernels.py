@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from for_sheets import assert_readable
 import torch
 from ipywidgets import Checkbox, IntSlider, SelectionSlider, ToggleButtons
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from utils import data as data_module
 from utils.faults import OutOfMemory
 from utils.plots.kernels import break_even_plot, cost_table, costs, short, what_they_see
-from utils.plots.sheet import Box, Words, text_width
+from utils.plots.sheet import text_width
 from utils.plots.style import LessonFigure
 from utils.stacks import Stack, Timing, break_even
 from utils.throughput import Throughput
@@ -39,19 +40,6 @@ def only(sheet, name):
 def cells(sheet, row):
     """What the table has for (large, stack, ratio)."""
     return tuple(only(sheet, f"{row} {which}").words for which in ("large", "stack", "ratio"))
-
-
-def assert_readable(sheet):
-    """Nothing is cut off, no text is small."""
-    assert sheet.width <= 700
-    for mark in sheet.marks:
-        if isinstance(mark, Words):
-            width = text_width(mark.words, mark.size, bold=mark.bold)
-            left = mark.x - {"start": 0, "middle": width / 2, "end": width}[mark.anchor]
-            assert mark.size >= 11 and -0.5 <= left and left + width <= sheet.width + 0.5, mark
-            assert 0 < mark.y < sheet.height, mark
-        elif isinstance(mark, Box):
-            assert mark.x > -3 and mark.x + mark.width <= sheet.width + 3, mark
 
 
 # --- what they see ----------------------------------------------------------------------------------------------------

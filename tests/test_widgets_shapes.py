@@ -4,13 +4,13 @@ import utils  # noqa: F401, I001
 import re
 
 import pytest
+from for_sheets import assert_readable
 import torch
 from ipywidgets import Checkbox, Dropdown, IntSlider, ToggleButtons
 from torch import nn
 
 from utils.architectures import ALEXNET, LENET, VGG
 from utils.models import build
-from utils.plots.sheet import Box, Words, text_width
 from utils.plots.style import LessonFigure
 from utils.plots.windows import shape_formulas, sliding_window
 from utils.stacks import Sliding
@@ -35,20 +35,6 @@ def torch_sides(c):
 def only(sheet, name):
     (mark,) = sheet.named(name)
     return mark
-
-
-def assert_readable(sheet):
-    """Nothing is cut off, no text is small."""
-    assert sheet.width <= 700
-    for mark in sheet.marks:
-        if isinstance(mark, Words):
-            width = text_width(mark.words, mark.size, bold=mark.bold)
-            left = mark.x - {"start": 0, "middle": width / 2, "end": width}[mark.anchor]
-            assert mark.size >= 11 and -0.5 <= left and left + width <= sheet.width + 0.5, mark
-            assert 0 < mark.y < sheet.height, mark
-        elif isinstance(mark, Box):
-            assert mark.x >= 0 and mark.x + mark.width <= sheet.width + 0.01, mark
-            assert mark.y >= 0 and mark.y + mark.height <= sheet.height, mark
 
 
 # --- the drawing ------------------------------------------------------------------------------------------------------

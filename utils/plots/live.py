@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.plots.columns import short
 from utils.plots.curves import smoothed, spread
-from utils.plots.sheet import SMALLEST_TEXT, Sheet, shortened, text_width
+from utils.plots.panel import Panel, Scale
+from utils.plots.sheet import SMALLEST_TEXT, Sheet, shortened
 from utils.plots.style import COLOURS, readable
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def live_curve(
     sheet = Sheet(WIDTH, HEIGHT, title, grows=1.5)
     finite = [loss for loss in (*losses, *(look.loss for look in looks)) if math.isfinite(loss)]
     top = min(max([1.08 * chance, *finite]), 2 * chance)
-    axes = _Axes(total_steps, top)
+    axes = Panel(Scale(0, total_steps, LEFT, WIDTH - RIGHT), Scale(0, top, HEIGHT - BOTTOM, TOP))
     _draw_axes(sheet, axes, batch_size, chance, title, num_classes)
     ends = {}
     if losses:
@@ -64,38 +66,21 @@ def live_curve(
     return sheet
 
 
-class _Axes:
-    """From steps and losses to pixels."""
-
-    def __init__(self, total_steps: int, top: float) -> None:
-        self.total_steps, self.top = total_steps, top
-
-    def at(self, step: float, loss: float) -> tuple[float, float]:
-        x = LEFT + (WIDTH - LEFT - RIGHT) * step / self.total_steps
-        return x, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(max(loss, 0.0), self.top) / self.top
-
-
-def _draw_axes(sheet: Sheet, axes: _Axes, batch_size: int, chance: float, title: str, num_classes: int) -> None:
-    from utils.plots.columns import short
-
+def _draw_axes(sheet: Sheet, axes: Panel, batch_size: int, chance: float, title: str, num_classes: int) -> None:
     sheet.text(0, 14, shortened(title, 13, WIDTH, bold=True), size=13, bold=True, name="title")
-    for tick in np.arange(0, axes.top, 0.5 if axes.top < 3 else 1):
-        x, y = axes.at(0, tick)
-        sheet.line([(x, y), (WIDTH - RIGHT, y)], COLOURS["grid"])
-        sheet.text(x - 6, y + 4, f"{tick:.1f}", size=SMALLEST_TEXT, colour=COLOURS["quiet"], anchor="end", name="tick")
-    images = axes.total_steps * batch_size
+    rows = np.arange(0, axes.y.high, 0.5 if axes.y.high < 3 else 1).tolist()
+    axes.draw_rows(sheet, rows, [f"{loss:.1f}" for loss in rows])
+    images = int(axes.x.high) * batch_size
     step = next(s for power in range(10) for s in (10**power, 2 * 10**power, 5 * 10**power) if images / s <= 4)
-    for tick in range(0, images + 1, step):
-        x, y = axes.at(tick / batch_size, 0)
-        words = short(tick)
-        sheet.text(x, y + 15, words, size=SMALLEST_TEXT, colour=COLOURS["quiet"], anchor="middle", name="tick")
+    columns = range(0, images + 1, step)
+    axes.draw_columns(sheet, [tick / batch_size for tick in columns], [short(tick) for tick in columns])
     sheet.text(
-        (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "training images seen", size=SMALLEST_TEXT, anchor="middle", name="axis"
-    )
-    left, right = axes.at(0, chance), (WIDTH - RIGHT, axes.at(0, chance)[1])
+        (axes.x.start + axes.x.end) / 2, HEIGHT - 5, "training images seen", size=SMALLEST_TEXT, anchor="middle",
+        name="axis",
+    )  # fmt: skip
+    left, right = axes.at(0, chance), axes.at(axes.x.high, chance)
     sheet.line([left, right], COLOURS["ink"], width=1.2, dash=(2, 3), name="chance")
-    words = f"ln {num_classes}: knows nothing"
     sheet.text(
-        right[0] - text_width(words, SMALLEST_TEXT), left[1] - 5, words, size=SMALLEST_TEXT, colour=COLOURS["quiet"],
-        name="chance",
+        right[0], left[1] - 5, f"ln {num_classes}: knows nothing", size=SMALLEST_TEXT, colour=COLOURS["quiet"],
+        anchor="end", name="chance",
     )  # fmt: skip

@@ -5,8 +5,7 @@ They edit plain data, the fields of an `Architecture`. What they describe may no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -39,6 +38,7 @@ from utils.editing import (
     with_pooling,
 )
 from utils.widgets.parts import (
+    Settling,
     choice_buttons,
     choice_slider,
     column,
@@ -119,7 +119,7 @@ def _choose(control: Any, value: Any) -> None:
     control.value = value
 
 
-class ArchitectureEditor(VBox):
+class ArchitectureEditor(Settling, VBox):
     """Controls for every field of an `Architecture`. `architecture`: the last one that could be built.
 
     on_change is called with the editor after each change; `error` is then None, or says why what is set can't be built.
@@ -134,7 +134,6 @@ class ArchitectureEditor(VBox):
     ) -> None:
         self.error: ValueError | None = None
         self._on_change, self.say_error = on_change, say_error
-        self._is_loading = False
         self._rows: list[BlockRow] = []
         self._make_controls()
         super().__init__(layout=Layout(width="100%"))
@@ -215,12 +214,12 @@ class ArchitectureEditor(VBox):
 
     @guarded
     def _take(self, changes: Callable[[Any], dict[str, Any]], value: Any) -> None:
-        if not self._is_loading:
+        if not self._is_settling:
             self.change(**changes(value))
 
     @guarded
     def _answer_row(self, number: int, what: str, value: Any) -> None:
-        if self._is_loading:
+        if self._is_settling:
             return
         edit = {
             "num_convs": with_num_convs,
@@ -235,12 +234,12 @@ class ArchitectureEditor(VBox):
 
     @guarded
     def _take_preset(self, _: dict[str, Any]) -> None:
-        if not self._is_loading and self.preset.value is not None:
+        if not self._is_settling and self.preset.value is not None:
             self.architecture = SIZES[self.size.value][self.preset.value]
 
     @guarded
     def _take_from_family(self, change: dict[str, Any]) -> None:
-        if not self._is_loading and change["new"] != NOT_A_PRESET:
+        if not self._is_settling and change["new"] != NOT_A_PRESET:
             self.architecture = VGG_SMALL[change["new"]]
 
     def _init_changes(self, name: str) -> dict[str, Any]:
@@ -264,7 +263,7 @@ class ArchitectureEditor(VBox):
 
     def _show_draft(self) -> None:
         draft, blocks = self._draft, self.blocks
-        with self._loading():
+        with self._settling():
             while len(self._rows) < len(blocks):
                 self._rows.append(BlockRow(len(self._rows), self._answer_row))
             for own, block in zip(self._rows, blocks, strict=False):
@@ -302,12 +301,3 @@ class ArchitectureEditor(VBox):
             self.size.value = found[0][0]
         small = [n for n, a in VGG_SMALL.items() if all(getattr(a, f) == v for f, v in draft.items())]
         self.family.value = small[0] if small else NOT_A_PRESET
-
-    @contextmanager
-    def _loading(self) -> Iterator[None]:
-        """While controls are moved by code they don't answer."""
-        before, self._is_loading = self._is_loading, True
-        try:
-            yield
-        finally:
-            self._is_loading = before

@@ -3,8 +3,7 @@ which patches of the data excite it most."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ipywidgets import FileUpload, Layout
@@ -113,7 +112,6 @@ class FeatureViewer(Explorer):
         self._photo: Image.Image | None = None
         self._photo_number = 0  # tells one photograph from the next
         self._photo_pictures: dict[Any, Pictures] = {}
-        self._is_settling = False
         names = list(self._subjects)
         self.controls = {
             "network": menu(names, names[0], "network"),
@@ -220,15 +218,6 @@ class FeatureViewer(Explorer):
             if photo is not None:
                 self.controls["invert"].value = has_light_background(photo)
         self._update()
-
-    @contextmanager
-    def _settling(self) -> Iterator[None]:
-        """Several controls are set at once: none of them draws meanwhile."""
-        before, self._is_settling = self._is_settling, True
-        try:
-            yield
-        finally:
-            self._is_settling = before
 
     # --- what follows -------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ import base64
 import functools
 import io
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import Any, TypeVar
 
@@ -52,7 +53,21 @@ LOOKS = f"""
 # --- an explorer ------------------------------------------------------------------------------------------------------
 
 
-class Explorer(VBox):
+class Settling:
+    """What moves several of its controls at once: while it does, they don't answer (`_is_settling` is True)."""
+
+    _is_settling = False
+
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        before, self._is_settling = self._is_settling, True
+        try:
+            yield
+        finally:
+            self._is_settling = before
+
+
+class Explorer(Settling, VBox):
     """A box of controls and drawings, with a line below its title for what has to be said.
 
     Who builds one calls `show` with its parts in the end, and defines `sheet`: what it shows now, as one drawing.
@@ -278,6 +293,7 @@ __all__ = [
     "HBox",
     "Label",
     "Setting",
+    "Settling",
     "button",
     "check_offered",
     "choice_buttons",

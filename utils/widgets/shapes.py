@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from html import escape
 from typing import Any
 
@@ -118,7 +117,6 @@ class ShapeCalculator(Explorer):
     def __init__(self) -> None:
         super().__init__()
         self._known = {"a small one": SMALL} | known_stages()
-        self._is_setting = False
         self.stages: dict[str, Sliding] = {}
         self.controls = {
             "start_from": menu([OWN, *self._known], next(iter(self._known)), "start from", width="260px"),
@@ -187,46 +185,37 @@ class ShapeCalculator(Explorer):
 
     @guarded
     def _changed(self, change: Any) -> None:
-        if not self._is_setting:
+        if not self._is_settling:
             self._answer()
             self._name_it()
 
     @guarded
     def _started(self, change: Any) -> None:
-        if not self._is_setting and change["new"] != OWN:
+        if not self._is_settling and change["new"] != OWN:
             self._take(self._known[change["new"]])
 
     @guarded
     def _turned(self, change: Any) -> None:
-        if not self._is_setting:
+        if not self._is_settling:
             self._draw()
 
     @guarded
     def _moved(self, change: Any) -> None:
-        if not self._is_setting:
+        if not self._is_settling:
             self._draw()
 
     @guarded
     def _played(self, change: Any) -> None:
-        if not self._is_setting:
-            with self._setting():
+        if not self._is_settling:
+            with self._settling():
                 self.row, self.column = divmod(min(change["new"], self.play.max), self.stages[self.shown].count)
             self._draw()
-
-    @contextmanager
-    def _setting(self) -> Iterator[None]:
-        """What moves meanwhile was moved by the calculator itself."""
-        before, self._is_setting = self._is_setting, True
-        try:
-            yield
-        finally:
-            self._is_setting = before
 
     def _settings(self) -> dict[str, Any]:
         return {name: self.controls[name].value for name in STAGE}
 
     def _take(self, settings: dict[str, Any]) -> None:
-        with self._setting():
+        with self._settling():
             for name, value in settings.items():
                 self.controls[name].value = value
         self._answer()
@@ -234,7 +223,7 @@ class ShapeCalculator(Explorer):
     def _name_it(self) -> None:
         """The menu says which of the known stages is set, if it is one."""
         names = (name for name, settings in self._known.items() if settings == self._settings())
-        with self._setting():
+        with self._settling():
             self.start_from = next(names, OWN)
 
     # --- the answer -----------------------------------------------------------------------------------------------
@@ -250,7 +239,7 @@ class ShapeCalculator(Explorer):
         for widget in (self._of_pooling, self.controls["shown"]):
             widget.layout.display = None if POOLING in stages else "none"
         if self.shown not in stages:
-            with self._setting():
+            with self._settling():
                 self.shown = CONVOLUTION
         self.formula.value = _formulas(stages)
         self._draw()
@@ -259,7 +248,7 @@ class ShapeCalculator(Explorer):
         window, come_in, go_out = self.stages[self.shown], "input", "output"
         if self.shown == POOLING:
             come_in, go_out = "convolution's output", "pooled"
-        with self._setting():
+        with self._settling():
             for name in ("row", "column"):
                 self.controls[name].max = window.count - 1  # what is beyond goes there
             self.play.max = window.count**2 - 1
