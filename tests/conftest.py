@@ -38,6 +38,13 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_swallowed(caplog):
+    """ipywidgets writes what a button's callback raises into a log."""
+    yield
+    assert not [record.message for record in caplog.records if "Exception in callback" in record.message]
+
+
 @pytest.fixture(scope="module")
 def quick_trials():
     """A few steps do, however busy the machine is, and one timing of the throughput."""

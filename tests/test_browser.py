@@ -295,6 +295,35 @@ def test_nothing_is_cut_off_and_nothing_has_to_be_scrolled_sideways(vgg):
     vgg.show_file_browser(True)
 
 
+# --- the other explorers ----------------------------------------------------------------------------------------------
+
+OTHERS = (
+    """from utils.architectures import LENET
+from utils.data import load_fashion_mnist
+from utils.models import build
+from utils import widgets
+data = load_fashion_mnist(report=lambda line: None)
+explorers = iter([lambda: widgets.kernel_laboratory(data), widgets.shape_calculator,
+                  lambda: widgets.feature_viewer(build(LENET), data), lambda: widgets.training_clinic(data),
+                  widgets.roofline_explorer])""",
+    "next(explorers)()",
+)
+
+
+@in_jupyterlab
+def test_nothing_is_cut_off_in_the_other_explorers(server, browser):
+    write_notebook(server.folder / "others.ipynb", *OTHERS)
+    with server.open(browser, "others.ipynb") as notebook:
+        notebook.run("explorers = ")
+        for name in ("laboratory", "calculator", "viewer", "clinic", "roofline"):
+            notebook.run("next(explorers)")  # in place of the one before
+            for width in WIDTHS:
+                notebook.resize(width)
+                notebook.show_file_browser(False)
+                assert notebook.out_of_place() == [], f"{name}, {width} px"
+        assert notebook.errors == []
+
+
 # --- which browser, and what is said where there is none --------------------------------------------------------------
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")

@@ -444,9 +444,20 @@ def test_bench_measures_how_long_a_student_waits(bench):
     assert re.fullmatch(r"[\d.]+% in [\d.]+ s", vgg.figure) and vgg.met is False, "240 images are too few"
 
 
+def test_bench_measures_from_the_turn_of_a_slider_to_what_is_new(bench, tiny):
+    rows = list(bench.slider_rows(tiny, turns=3))
+    assert [row.what.split(":")[0] for row in rows] == [
+        f"explorer, {n}" for n in ("LeNet", "VGG-11", "VGG-19") for _ in "12"
+    ]
+    for first, last in zip(rows[::2], rows[1::2], strict=True):
+        assert (first.goal, last.goal) == ("≤ 100 ms", "≤ 200 ms")
+        waits = [int(re.fullmatch(r"(\d+) ms, p95 \d+ ms \(3 times\)", row.figure)[1]) for row in (first, last)]
+        assert 0 < waits[0] <= waits[1], "the table is there before the last drawing"
+
+
 def test_bench_is_kept_only_if_asked_for(bench, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "RESULTS", tmp_path)
-    for name in ("import_rows", "training_rows"):
+    for name in ("import_rows", "training_rows", "slider_rows"):
         monkeypatch.setattr(bench, name, lambda *_: [])
     for name in ("profile_row", "small_vgg"):
         monkeypatch.setattr(bench, name, lambda *_, name=name: bench.Row(name, "1"))

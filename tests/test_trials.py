@@ -10,7 +10,7 @@ from utils import trials
 from utils.architectures import ALEXNET, LENET, VGG, vgg_like
 from utils.catalog import CURVE
 from utils.experiments import UnfitForData
-from utils.kept import Kept, curve_of_trial, point_of
+from utils.kept import Kept, point_of
 from utils.models import build
 from utils.plots import learning_curves
 from utils.randomness import undisturbed
@@ -86,7 +86,7 @@ def test_it_trains_on_one_thread_where_all_are_slower_and_puts_their_number_back
     def slow_on_others(*arguments, **options):
         for one in step(*arguments, **options):
             if torch.get_num_threads() != faster:
-                time.sleep(0.03)
+                time.sleep(0.3)
             yield one
 
     monkeypatch.setattr(trials, "train", slow_on_others)
@@ -158,7 +158,7 @@ def test_looks_are_of_the_network_as_it_is_then_and_change_nothing(tiny):
     for _ in trial:
         if trial.looks and trial.looks[-1] is not last:
             last = trial.looks[-1]
-            seen = evaluate(trial.net, tiny.validation, dtype=trial.recipe.dtype if last is None else "auto")
+            seen = evaluate(trial.net, tiny.validation, dtype="auto")
             assert seen.accuracy == last.accuracy
     assert last is not None
 
@@ -185,14 +185,55 @@ def test_a_stop_before_the_first_step_leaves_nothing_to_judge(tiny):
     assert trial.phase == "done" and trial.record is None and trial.share == 0
 
 
-def test_time_that_is_up_ends_it(tiny, monkeypatch):
-    clock = time.perf_counter
-    late = 0.0
+def test_time_that_others_take_between_two_steps_is_not_counted(tiny, monkeypatch):
+    clock, late = time.perf_counter, 0.0
     monkeypatch.setattr(trials.time, "perf_counter", lambda: clock() + late)
+    trial = Trial(SMALL, tiny, seconds=1.0)
+    for phase in trial:
+        if phase == "training":
+            late += 100.0  # a cell that the student runs meanwhile
+            assert trial.seconds_left < 10
+    assert trial.record["stopped"] is None
+
+
+def test_a_stop_ends_a_look_as_well(tiny, monkeypatch):
+    monkeypatch.setattr(trials, "PIECE", 2)
+    trial = Trial(SMALL, tiny, seconds=30)
+    for phase in trial:
+        if phase == "evaluating" and trial.plan is not None and trial.looks == []:
+            trial.stop()
+    assert trial.looks == [] and trial.record["steps"] == 2
+
+
+def test_threads_that_are_beaten_are_not_timed_on_all_images(tiny, monkeypatch):
+    torch.set_num_threads(2)
+    step, seen = trials.train, []
+
+    def slow_on_one(net, data, recipe, **options):
+        for one in step(net, data, recipe, **options):
+            if torch.get_num_threads() == 1:
+                time.sleep(0.3)
+            seen.append((torch.get_num_threads(), recipe.batch_size))
+            yield one
+
+    monkeypatch.setattr(trials, "train", slow_on_one)
+    run_to_its_end(Trial(SMALL, tiny, seconds=1.0))
+    assert (1, 16) in seen and (2, 128) in seen and (1, 128) not in seen
+
+
+def test_a_slow_network_is_measured_in_fewer_rounds(tiny, monkeypatch):
+    monkeypatch.setattr(trials, "ROUNDS", 3)
+    trial = Trial(SMALL, tiny, seconds=0.5)
+    run_to_its_end(trial)
+    for batch_seconds, rounds in ((0.01, 3), (0.5, 2), (60.0, 1)):
+        assert len(list(trial._measure(batch_seconds))) == 1 + rounds
+
+
+def test_time_that_is_up_ends_it(tiny):
     trial = Trial(SMALL, tiny, seconds=5)
     for phase in trial:
         if phase == "training":
-            late = 100.0  # as if the machine had been asleep
+            trial.seconds = -1  # as if all steps had been slower than planned
     assert "the time was up" in trial.record["stopped"]
     assert 1 <= trial.record["steps"] < trial.plan.steps
 
@@ -320,6 +361,8 @@ def test_a_trial_is_a_point_on_the_plot_and_a_curve_over_rounds_of_all_images(re
     point = point_of(record)
     assert point.yours and point.evaluated_on == "validation" and point.accuracy == record["accuracy"]
     assert point.measured_on.endswith(record["throughput"]["dtype"]) and ", batch 256, " in point.measured_on
+    from utils.widgets.collection import curve_of_trial
+
     curve = curve_of_trial(record)
     rounds = record["steps"] * 128 / len(tiny.train)
     assert curve.times[-1] == pytest.approx(rounds) == curve.validated[-1]

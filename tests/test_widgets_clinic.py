@@ -21,18 +21,11 @@ from utils.plots.panel import Panel, Scale
 from utils.plots.sheet import Box, Stroke, Words, text_width
 from utils.training import Recipe, train
 from utils.vitals import DIED, FADED, VANISHED, VitalSigns, diagnosis, first_losses, vital_signs
-from utils.widgets import TrainingClinic, clinic, training_clinic
+from utils.widgets import TrainingClinic, clinic, trainer, training_clinic
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CHANCE = math.log(10)
 SICK = STUCK.arms[0].architecture  # lesson 04's patient 1
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_swallowed(caplog):
-    """ipywidgets writes what a button's callback raises into a log."""
-    yield
-    assert not [record.message for record in caplog.records if "Exception in callback" in record.message]
 
 
 def signs(activation=(1.0, 1.0, 1.0), gradient=(1.0, 1.0, 1.0), dead=(0.0, 0.0, math.nan), loss=CHANCE):
@@ -79,7 +72,7 @@ def test_the_words_hold_the_numbers_that_were_found():
     assert "the loss is 12, where a network that knows nothing has ln 10 = 2.303" in diagnosis(signs(loss=12.0)).words
     healthy = diagnosis(signs(gradient=(0.125, 0.5, 1.0), dead=(0.1, 0.3, math.nan))).words
     assert "what tells images apart stays about as strong" in healthy
-    assert "gets 8 times weaker. Dead: 20% of a layer's channels on average, most in layer.1." in healthy
+    assert "gets 8 times weaker. Dead: 20 % of a layer's channels on average, most in layer.1." in healthy
     assert "No ReLU is there to die" in diagnosis(signs(dead=(math.nan,) * 3)).words
 
 
@@ -88,7 +81,7 @@ def test_dying_is_told_in_comparison_and_only_where_the_signal_had_been_there():
     assert diagnosis(dead).kind == "vanishing"
     found = diagnosis(dead, alive)
     assert found.kind == "dying", "though the lines fall as well"
-    assert "45% of a layer's channels are 0 for every image, on average; before training it was 5%" in found.words
+    assert "45 % of a layer's channels are 0 for every image, on average; before training it was 5 %" in found.words
     vanished = signs(gradient=(1e-6, 1e-3, 1.0), dead=(0.0, 0.1, math.nan))
     assert diagnosis(dead, vanished).kind == "vanishing"
     few = signs(dead=(DIED - 0.01, DIED + 0.09, math.nan))
@@ -272,6 +265,7 @@ def small(tiny, monkeypatch):
     """A clinic whose patient is small and healthy, and whose trainings take ten steps."""
     monkeypatch.setattr(clinic, "NUM_STEPS", 10)
     monkeypatch.setattr(clinic, "NUM_IMAGES", 16)
+    monkeypatch.setattr(TrainingClinic, "at_work", None)  # whatever a test that failed has left
     made = TrainingClinic(tiny)
     made.architecture = for_fashion_mnist(VGG["A"]).change(blocks=for_fashion_mnist(VGG["A"]).blocks[:2])
     return made
@@ -301,6 +295,7 @@ def test_it_begins_with_lesson_04s_first_patient_and_says_what_is_wrong(tiny):
     all_words_are_inside(shown)
     figure = explorer.picture()
     assert "The signal vanishes" in figure.alt and figure.title == "VGG (2,2,4,4,4), torch’s default, ReLU"
+    assert explorer.children[1].layout.flex_flow == "row wrap", "side by side, where there is room"
     assert sum(patch.get_gid() == "gradient: before training" for patch in figure.axes[0].patches) == 19
 
 
@@ -511,6 +506,84 @@ def test_a_knob_turned_while_it_trains_stops_it_and_says_so(small):
     assert small.before.layers.equals(by_hand(small, seed=0).layers)
     small.train()
     assert small.losses == losses_by_hand(small.architecture, small.data, seed=0, lr=0.1, steps=10)[1]
+
+
+def test_sigma_set_while_weights_are_not_drawn_from_it_lets_the_training_go_on(small):
+    def turn(explorer):
+        explorer.init_std = 0.3
+        assert explorer.is_training and text(explorer.message) == ""
+
+    in_a_notebook(small, turn)
+    assert len(small.losses) == 10 and small.after is not None and small._earlier is None
+    small.init_std = 0.5
+    assert len(small.losses) == 10, "nor does it put what was learnt behind"
+
+
+def test_cancelled_before_its_first_step_it_can_be_trained_again(small):
+    async def cell():
+        task = small.train()
+        assert TrainingClinic.at_work is small
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cell())
+    assert not small.is_training and TrainingClinic.at_work is None and small.losses == []
+    assert not small.train_button.disabled and small.stop_button.disabled
+    assert "Interrupted: press the button to begin anew." in text(small.message)
+    small.train()
+    assert len(small.losses) == 10 and text(small.message) == ""
+
+
+def test_the_notebooks_own_stop_while_a_cell_awaits_the_training_is_said(small):
+    async def cell():
+        await small.train()
+
+    async def notebook():
+        task = asyncio.ensure_future(cell())
+        while len(small.losses) < 2:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(notebook())
+    assert 2 <= len(small.losses) < 10 and not small.is_training and not small.train_button.disabled
+    assert "Interrupted: press the button to begin anew." in text(small.message)
+    assert small.verdict.kind == "few", "what was learnt till then is on display"
+
+
+@pytest.mark.parametrize("drawing", ["first_losses_sheet", "vital_signs_sheet"])
+def test_an_error_in_a_drawing_is_not_shown_as_yours(small, monkeypatch, drawing):
+    def fails(*args, **kwargs):
+        raise ValueError("no ink")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clinic, drawing, fails)
+        with pytest.raises(ValueError, match="no ink"):
+            small.train()
+    assert "fault in the explorer, not yours" in text(small.message)
+    assert not small.is_training and not small.train_button.disabled
+
+
+def test_while_another_explorer_trains_it_waits(small, tiny, monkeypatch):
+    other, answers = TrainingClinic(tiny), []
+
+    def press(explorer):
+        assert TrainingClinic.at_work is explorer
+        answers.append(other.train())
+
+    in_a_notebook(small, press)
+    monkeypatch.setattr(trainer.Trainer, "at_work", object())
+    answers.append(small.train())
+    assert answers == [None, None] and TrainingClinic.at_work is None
+    for explorer in (small, other):
+        assert "A network is being trained in another explorer: wait until it is done" in text(explorer.message)
+        assert not explorer.is_training and not explorer.train_button.disabled
+    assert other.losses == [] and len(small.losses) == 10
+    monkeypatch.setattr(trainer.Trainer, "at_work", None)
+    small.train()
+    assert text(small.message) == "" and small.after is not None
 
 
 def test_vital_signs_that_cannot_be_taken_are_said_and_the_last_picture_stays(small, monkeypatch):

@@ -96,6 +96,13 @@ def test_the_image_is_the_datas_and_its_class_is_named(viewer, tiny):
     assert np.array_equal(one(viewer.maps, "image").pixels, tiny.validation.pixels[3, 0])
 
 
+def test_images_are_named_by_your_own_classes(nets, tiny):
+    viewer = feature_viewer(nets["LeNet"], tiny, classes=[f"digit {i}" for i in range(10)])
+    assert f"image 0: digit {tiny.validation.labels[0]}" in viewer.maps.drawn.words()
+    shown = viewer.patches.drawn.named("value")
+    assert shown and all(" digit " in mark.words for mark in shown)
+
+
 def test_the_prediction_is_the_softmax_of_the_networks_scores(viewer, nets, tiny):
     for name, net in nets.items():
         viewer.network = name
@@ -612,6 +619,17 @@ def test_an_error_that_nobody_foresaw_is_shown_and_raised(viewer, monkeypatch, c
     with pytest.raises(ZeroDivisionError):
         viewer.controls[control].value = value
     assert "ZeroDivisionError" in viewer.message.value and "fault in the explorer" in viewer.message.value
+
+
+@pytest.mark.parametrize("drawing", ["channel_view", "exciting_patches"])
+def test_an_error_in_a_drawing_is_not_shown_as_yours(viewer, monkeypatch, drawing):
+    def broken(*_):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(f"utils.widgets.features.{drawing}", broken)
+    with pytest.raises(ValueError, match="no ink"):
+        viewer.controls["channel"].value = 2
+    assert "fault in the explorer" in viewer.message.value
 
 
 # --- how it looks -----------------------------------------------------------------------------------------------------

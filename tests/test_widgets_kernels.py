@@ -312,6 +312,19 @@ def test_layers_that_are_too_large_to_measure_are_said_to_be(lab, asked, monkeyp
     assert lab.timing is None and lab.measured.value == "" and not lab.costs.drawn.named("time")
 
 
+@pytest.mark.parametrize(("name", "value"), [("in_channels", 8), ("out_channels", 8), ("side", 7), ("num_convs", 1)])
+def test_not_measured_is_said_until_something_else_is_set(lab, monkeypatch, name, value):
+    def refuse(*_, **__):
+        raise ValueError("one map takes 2 s")
+
+    monkeypatch.setattr(kernels, "time_both", refuse)
+    lab.same_field = False
+    lab.measure_button.click()
+    assert "Not measured" in lab.message.value
+    lab.controls[name].value = value
+    assert lab.message.value == ""
+
+
 def test_too_many_weights_are_refused_at_the_button_for_real(lab):
     lab.kernel_size, lab.stack_kernel_size, lab.num_convs = 13, 13, 6
     lab.in_channels = lab.out_channels = 512

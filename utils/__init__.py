@@ -54,6 +54,7 @@ _MODULES = (
     "trials",
     "vitals",
     "widgets",
+    "words",
     "workers",
 )
 __all__ = [*_MODULES]

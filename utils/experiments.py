@@ -31,6 +31,7 @@ from utils.progress import progress_bar
 from utils.results import Point, Record, ResultsFile, points, table
 from utils.throughput import Throughput, inference_throughput, merged
 from utils.training import Callback, History, Recipe, Step, evaluate, fit
+from utils.words import percent
 from utils.workers import Tell, WorkerDied, check_not_imported_by_worker, run_in_workers
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -404,7 +405,7 @@ class _Progress:
     def in_words(self) -> str:
         """`3 of 8 trained, now VGG (2,2) 45 % and LeNet 80 %,`"""
         under_way = [
-            f"{run.architecture.label} {share:.0%}".replace("%", " %")
+            f"{run.architecture.label} {percent(share, 0)}"
             for run, share in zip(self.runs, self.shares, strict=True)
             if 0 < share < 1
         ]

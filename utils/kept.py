@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from utils.architectures import Architecture
 from utils.checks import of_kind
 from utils.experiments import local_folder
-from utils.plots.curves import Curve
 from utils.results import Point, Record, ResultsFile
 
 FILE = "explorer.jsonl"
@@ -97,20 +94,4 @@ def point_of(trial: Record) -> Point:
         measured_on=f"{speed['device']}, batch {speed['batch_size']}, {speed['dtype']}",
         yours=True,
         is_sample=trial["is_sample"],
-    )
-
-
-def curve_of_trial(trial: Record) -> Curve:
-    """Its losses and what was seen of validation images, as `plots.learning_curves` draws them. Times are in rounds
-    over all training images, whatever part of them it was trained on: so trials can be held against each other."""
-    per_round = trial["of_images"] / trial["recipe"]["batch_size"]  # steps
-    losses, looks = trial["losses"], trial["looks"]
-    ends = np.minimum(np.arange(1, len(losses) + 1) * trial["steps_per_loss"], trial["steps"])
-    return Curve(
-        times=ends / per_round,
-        losses=np.array(losses, float),
-        window=max(1, len(losses) // 25),
-        validated=np.array([look["step"] for look in looks]) / per_round,
-        validation_losses=np.array([look["loss"] for look in looks], float),
-        accuracies=100 * np.array([look["accuracy"] for look in looks], float),
     )

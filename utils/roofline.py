@@ -28,6 +28,7 @@ from utils.faults import layers_named, memory_named
 from utils.modes import keeping_modes
 from utils.profiling import profile, without_numbers
 from utils.throughput import time_repeats
+from utils.words import percent
 
 SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices that are multiplied
 LONGEST = 0.08  # seconds: where one product would take longer, larger ones aren't tried
@@ -466,7 +467,7 @@ def why_slow(
         f"moved: {layer.intensity:.2g}. "
     )
     if layer.intensity < ceilings.ridge:
-        share = _percent(allowed / ceilings.flops_per_s)
+        share = percent(allowed / ceilings.flops_per_s)
         words += f"Below {ceilings.ridge:.3g} memory is the limit, and allows {share} of what the arithmetic can do."
     else:
         words += f"Above {ceilings.ridge:.3g} arithmetic is the limit, and not memory."
@@ -475,8 +476,8 @@ def why_slow(
     measured = times.layers.iloc[place]
     reached = measured.flops_per_s / allowed
     words += (
-        f" Measured: {_percent(layer.macs / work.macs.sum())} of the FLOPs, {_percent(measured.share)} of the time; it "
-        f"reaches {_percent(reached)} of what its place allows."
+        f" Measured: {percent(layer.macs / work.macs.sum())} of the FLOPs, {percent(measured.share)} of the time; it "
+        f"reaches {percent(reached)} of what its place allows."
     )
     if reached < FAR_BELOW:
         casting = f", and its weights are rounded to {times.dtype} first" if times.dtype != "float32" else ""
@@ -490,11 +491,6 @@ def time_without_flops(times: LayerTimes) -> str:
     if idle.empty:
         return ""
     by_kind = idle.groupby("kind").share.sum().sort_values(ascending=False)
-    kinds = ", ".join(f"{kind} {_percent(share)}" for kind, share in by_kind.items() if share >= 0.01)
+    kinds = ", ".join(f"{kind} {percent(share)}" for kind, share in by_kind.items() if share >= 0.01)
     number = f"{len(idle)} layers" if len(idle) > 1 else "1 layer"
-    return f"{number} without FLOPs: {_percent(idle.share.sum())} of the time{f' ({kinds})' if kinds else ''}."
-
-
-def _percent(share: float) -> str:
-    """`31%`, `3.9%`, `0.04%`."""
-    return f"{share:.0%}" if share >= 0.095 else f"{100 * share:.2g}%"
+    return f"{number} without FLOPs: {percent(idle.share.sum())} of the time{f' ({kinds})' if kinds else ''}."

@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -32,12 +32,14 @@ from utils.training import Evaluation, Fitting, History, Recipe, Step, StopTrain
 
 BATCH = 128  # images a step
 BATCH_OF_THROUGHPUT = 256  # as the reference's was measured
-ROUNDS = 5  # of a throughput
+ROUNDS = 5  # of a throughput …
+MEASURED_FOR = 5.0  # … of fewer, if they would take more seconds than that
+BEATEN = 1.5  # times as slow: so many threads aren’t tried any more
 LOOKS = 12  # at validation images while it trains
 SEEN_AT_A_LOOK = 1000  # of them
-PIECE = 500  # images evaluated at a time: a fraction of a second
+PIECE = 250  # images evaluated at a time: a fraction of a second
 SHARE_OF_LOOKS = 0.15  # the most of the time that they may take
-SLOWEST_STEP = 0.8  # seconds: a stop has to wait for a step
+SLOWEST_STEP = 0.5  # seconds: a stop has to wait for a step
 FEWEST_STEPS = 20  # in fewer nothing is learnt that could be seen
 PLANNED = 0.8  # of the time: steps aren’t all alike, and what shows them on the screen takes its share
 
@@ -142,7 +144,8 @@ class Trial:
         self.record: Record | None = None
         self._fitting: Fitting | None = None
         self._stopped_by = ""
-        self._started: float | None = None  # when training began
+        self._spent = 0.0  # seconds of work; what is done between two pieces of it doesn't count
+        self._begun_at: float | None = None  # how many of them there were when training began
 
     def stop(self, reason: str = "you stopped it") -> None:
         """Train no further: what has been learnt so far is judged."""
@@ -159,10 +162,10 @@ class Trial:
     @property
     def seconds_left(self) -> float:
         """Of training: what is planned, until the pace shows."""
-        if self._started is None:
+        if self._begun_at is None:
             return self.seconds
         done = self._fitting.done
-        pace = (time.perf_counter() - self._started) / done if done else self.step_seconds
+        pace = (self._spent - self._begun_at) / done if done else self.step_seconds
         return pace * (self.plan.steps - done)
 
     def __iter__(self) -> Iterator[str]:
@@ -170,12 +173,13 @@ class Trial:
         does how many threads it uses."""
         work = undisturbed(self._work(), seed=self.seed, device=self.device)
         while True:
-            before = torch.get_num_threads()
+            before, begun = torch.get_num_threads(), time.perf_counter()
             torch.set_num_threads(self.threads)
             try:
                 phase = next(work, None)
             finally:
                 torch.set_num_threads(before)
+                self._spent += time.perf_counter() - begun
             if phase is None:
                 return
             yield phase
@@ -188,9 +192,11 @@ class Trial:
         yield from self._train()
         history = self._fitting.history
         self.phase = "evaluating"
+        spent = self._spent
         evaluation = yield from evaluated_in_pieces(self.net, self.data.validation, history.dtype)
+        images_per_s = len(self.data.validation) / max(self._spent - spent, 1e-6)
         self.phase = "measuring its throughput"
-        throughput = yield from self._measure()
+        throughput = yield from self._measure(BATCH_OF_THROUGHPUT / images_per_s)
         self.record = self._record(history, evaluation, throughput)
         self.phase = "done"
         yield self.phase
@@ -205,8 +211,12 @@ class Trial:
         twin = build(self.architecture)
         # A few images first: if a step of them takes too long, one of all would hold up everything, even a stop.
         too_long = min(SLOWEST_STEP, self.seconds / FEWEST_STEPS)
+        tried = {self._all_threads, 1} if self.device.type == "cpu" else {self._all_threads}
         for batch in (2, 16, BATCH):
-            self.step_seconds = yield from self._time_on_best_threads(twin, batch)
+            seconds = yield from self._time_on(tried, twin, batch, too_long)
+            self.step_seconds = min(seconds.values())
+            if batch > 2:  # so few images say little about how threads share the work
+                tried = {threads for threads in tried if seconds[threads] < BEATEN * self.step_seconds}
             if self.step_seconds > too_long:
                 raise TooSlow(
                     f"a step of {batch} images takes about {_in_words(self.step_seconds)} here, too long to learn "
@@ -223,23 +233,25 @@ class Trial:
         self.plan = plan_for(PLANNED * self.seconds - to_judge, self.step_seconds, look_seconds, num_images)
         self.recipe = replace(self.recipe, epochs=self.plan.epochs)
 
-    def _time_on_best_threads(self, twin: nn.Module, batch: int) -> Iterator[str]:
-        """Seconds of a step of `batch` images on all threads, or on one where that is faster.
+    def _time_on(
+        self, tried: Collection[int], twin: nn.Module, batch: int, too_long: float
+    ) -> Generator[str, None, dict[int, float]]:
+        """Seconds of a step of `batch` images by the number of threads; then the best of them is what it works on.
 
         Where something else wants the cores (a browser, on a laptop of two), threads that wait for each other after
         every layer can be many times slower than a single one.
         """
         seconds = {}
-        for threads in dict.fromkeys((self._all_threads, 1)):
+        for threads in sorted(tried, reverse=True):
             self.threads = threads
             yield self.phase  # the number is set before a piece of work
-            seconds[threads] = yield from self._time_steps(twin, batch)
+            seconds[threads] = yield from self._time_steps(twin, batch, too_long)
         self.threads = min(seconds, key=seconds.get)
         yield self.phase
-        return seconds[self.threads]
+        return seconds
 
-    def _time_steps(self, twin: nn.Module, batch: int) -> Iterator[str]:
-        """Seconds of a step of `batch` images: the median of a few, the first not counted."""
+    def _time_steps(self, twin: nn.Module, batch: int, too_long: float) -> Generator[str, None, float]:
+        """Seconds of a step of `batch` images: the median of a few, the first not counted, unless it takes too long."""
         recipe = replace(self.recipe, batch_size=batch, epochs=12, lr=1e-9)  # it isn't to go astray on so few images
         steps = train(twin, _first(self.data.train, batch), recipe)
         seconds: list[float] = []
@@ -250,9 +262,9 @@ class Trial:
             synchronize(self.device)
             seconds.append(time.perf_counter() - start)
             yield self.phase
-            if len(seconds) >= 3 and sum(seconds) > 0.15:
+            if seconds[-1] > 2 * too_long or (len(seconds) >= 3 and sum(seconds) > 0.15):
                 break
-        return statistics.median(seconds[1:])
+        return statistics.median(seconds[1:] or seconds)
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -269,28 +281,31 @@ class Trial:
         some = _first(self.data.validation, SEEN_AT_A_LOOK)
         total = self.plan.steps
         due = {round(total * i / self.plan.looks) for i in range(1, self.plan.looks + 1)}
-        self._started = time.perf_counter()
-        self._trained_on = self.threads
+        self._begun_at, self._trained_on = self._spent, self.threads
         for step in self._fitting:
             yield self.phase
             if step.number in due or (step.number == 1 and total > 1):
-                seen = yield from evaluated_in_pieces(self.net, some, self._fitting.history.dtype)
-                self.looks.append(Look(step.number, seen.loss, seen.accuracy))
+                seen = yield from evaluated_in_pieces(
+                    self.net, some, self._fitting.history.dtype, is_stopped=lambda: bool(self._stopped_by)
+                )
+                if seen is not None:
+                    self.looks.append(Look(step.number, seen.loss, seen.accuracy))
                 yield self.phase
 
     def _stop_if_asked(self, step: Step) -> None:
-        if time.perf_counter() - self._started > 1.1 * self.seconds + 1:
+        if self._spent - self._begun_at > 1.1 * self.seconds + 1:
             self.stop("the time was up")
         if self._stopped_by and step.number < step.total:
             raise StopTraining(self._stopped_by)
 
     # --- its throughput -----------------------------------------------------------------------------------------------
 
-    def _measure(self) -> Iterator[str]:
+    def _measure(self, batch_seconds: float) -> Generator[str, None, Throughput]:
+        """batch_seconds: what a batch takes, as far as is known."""
         self.threads = self._all_threads  # as the reference's was measured
         yield self.phase
         rounds = []
-        for _ in range(ROUNDS):
+        for _ in range(max(1, min(ROUNDS, int(MEASURED_FOR / (5 * batch_seconds))))):  # 5 batches a round, at least
             rounds.append(
                 inference_throughput(
                     self.net, self.architecture.input_shape, batch_size=BATCH_OF_THROUGHPUT, device=self.device,
@@ -342,13 +357,18 @@ class Trial:
         }
 
 
-def evaluated_in_pieces(model: nn.Module, data: Images, dtype: str) -> Iterator[str]:
-    """As `evaluate`, with a pause after each 500 images; what the generator returns is the Evaluation."""
+def evaluated_in_pieces(
+    model: nn.Module, data: Images, dtype: str, *, is_stopped: Callable[[], bool] = lambda: False
+) -> Generator[str, None, Evaluation | None]:
+    """As `evaluate`, with a pause after each 250 images; what the generator returns is the Evaluation, or None if it
+    was stopped."""
     pieces = []
     for start in range(0, len(data), PIECE):
         part = Images(data.pixels[start : start + PIECE], data.labels[start : start + PIECE])
         pieces.append((len(part), evaluate(model, part, dtype=dtype, batch_size=PIECE)))
         yield "evaluating"
+        if is_stopped():
+            return None
     return Evaluation(
         loss=sum(n * piece.loss for n, piece in pieces) / len(data),
         accuracy=sum(round(n * piece.accuracy) for n, piece in pieces) / len(data),

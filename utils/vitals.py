@@ -32,6 +32,7 @@ from utils.faults import (
     layers_named,
 )
 from utils.modes import keeping_modes
+from utils.words import percent
 
 NOTE = (
     "activation: how much what a layer hands on differs from image to image. gradient: how strongly the loss of an "
@@ -170,9 +171,9 @@ def diagnosis(signs: VitalSigns, before: VitalSigns | None = None) -> Diagnosis:
     slopes = _slopes(signs)
     if before is not None and min(_slopes(before)) >= VANISHED and _mean_dead(signs) - _mean_dead(before) >= DIED:
         words = (
-            f"ReLUs have died: {_mean_dead(signs):.0%} of a layer's channels are 0 for every image, on average; before "
-            f"training it was {_mean_dead(before):.0%}. Through them no gradient comes: they stay dead. The rate was "
-            f"too high."
+            f"ReLUs have died: {percent(_mean_dead(signs))} of a layer's channels are 0 for every image, on average; "
+            f"before training it was {percent(_mean_dead(before))}. Through them no gradient comes: they stay dead. "
+            f"The rate was too high."
         )
         return Diagnosis("dying", words)
     if min(slopes) < VANISHED:
@@ -254,7 +255,7 @@ def _dead_in_words(signs: VitalSigns) -> str:
     if dead.max() == 0:
         return "No channel is dead."
     worst = signs.layers.layer[dead.idxmax()]
-    return f"Dead: {_mean_dead(signs):.0%} of a layer's channels on average, most in {worst}."
+    return f"Dead: {percent(_mean_dead(signs))} of a layer's channels on average, most in {worst}."
 
 
 # --- and the first losses -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 
 from utils.plots.sheet import Sheet, text_width, wrapped
 from utils.plots.style import COLOURS, listed, readable, to_array
+from utils.words import percent
 
 if TYPE_CHECKING:
     from utils.profiling import Profile
@@ -218,7 +219,7 @@ def _draw_shares(sheet: Sheet, placed: Sequence[Placed], attribute: str, name: s
             width = FILLED * p.room
             sheet.box(p.middle - width / 2, base - height, width, height, look, name=f"{name} of layer {i + 1}")
         if values[i] > 0.45 * largest:
-            shares.write(p.middle, base - height - 4, f"{values[i] / total:.0%}".replace("%", " %"))
+            shares.write(p.middle, base - height - 4, percent(values[i] / total, 0))
     return base
 
 

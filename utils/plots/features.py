@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from utils.plots.sheet import SMALLEST_TEXT, Sheet, text_width, wrapped
+from utils.plots.sheet import SMALLEST_TEXT, Sheet, shortened, wrapped
 from utils.plots.style import COLOURS, counted, listed
 
 WIDTH, PATCHES_WIDTH = 598, 460  # pixels, of the two sheets: side by side in a window of 1280
@@ -204,7 +204,7 @@ def exciting_patches(patches: Sequence[Patch], title: str, note: str) -> Sheet:
         if not tile.is_whole:
             sheet.image(x + PATCH + 6, top, THUMB, THUMB, shrunk(patch.image, THUMB, THUMB), name="whole")
             _frame(sheet, x + PATCH + 6, top, THUMB / patch.image.shape[1], tile.cut, name="where")
-        words = _short(f"{number(patch.value)}  {patch.name}", CELL - 8, SMALLEST_TEXT)
+        words = shortened(f"{number(patch.value)}  {patch.name}", SMALLEST_TEXT, CELL - 8)
         sheet.text(x, top + PATCH + 14, words, size=SMALLEST_TEXT, name="value")
     sheet.height = y + (PATCH + 24) * math.ceil(len(patches) / 3)
     found = listed([f"{patch.name} ({number(patch.value)})" for patch in patches])
@@ -338,23 +338,14 @@ def _column(
     room: float = PITCH - 14,
 ) -> float:
     """A title at the top, and from `top` on what is to be said, in lines that fit; the height at which they end."""
-    sheet.text(x, 14, _short(title, room, 13, bold=True), size=13, bold=True, name="title")
+    sheet.text(x, 14, shortened(title, 13, room, bold=True), size=13, bold=True, name="title")
     y = top
     for i, sentence in enumerate(words):
         colour = QUIET if i >= quiet_from else COLOURS["ink"]
         for line in filter(None, wrapped(sentence, 12, room)):
-            sheet.text(x, y, _short(line, room, 12), size=12, colour=colour, name="words")
+            sheet.text(x, y, shortened(line, 12, room), size=12, colour=colour, name="words")
             y += 16
     return y
-
-
-def _short(words: str, room: float, size: float, *, bold: bool = False) -> str:
-    """Cut off with … where it is wider than `room` pixels."""
-    if text_width(words, size, bold=bold) <= room:
-        return words
-    while words and text_width(f"{words}…", size, bold=bold) > room:
-        words = words[:-1]
-    return f"{words.rstrip()}…"
 
 
 def number(value: float) -> str:

@@ -183,7 +183,9 @@ def _draw_key(sheet: Sheet, *, is_measured: bool, ceilings: Ceilings) -> float:
         sheet.text(x + 16, y, words, size=TEXT, colour=QUIET, name="key")
         x += 30 + text_width(words, TEXT)
     stamp = f"{ceilings.device}, {counted(ceilings.threads, 'thread')}, {ceilings.dtype}"
-    sheet.text(x, y, stamp, size=SMALLEST_TEXT, colour=QUIET, name="stamp")
+    for line in wrapped(stamp, SMALLEST_TEXT, WIDTH):  # a device may have a long name
+        y += LINE
+        sheet.text(0, y, line, size=SMALLEST_TEXT, colour=QUIET, name="stamp")
     return y + 2
 
 

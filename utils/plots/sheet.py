@@ -23,6 +23,7 @@ from PIL import Image
 
 from utils.plots.style import COLOURS, CSS_DPI, LessonFigure, style
 
+WIDER = 1.03  # times the outlines' width, that small letters may take: they are fitted to the pixels
 SMALLEST_TEXT = 11  # pixels, in a widget
 FONT = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"  # matplotlib brings along the first; it is the widest, too
 ANCHORS = {"start": "left", "middle": "center", "end": "right"}
@@ -207,7 +208,7 @@ def wrapped(words: str, size: float, width: float) -> list[str]:
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
-        if text_width(longer, size) <= width:
+        if WIDER * text_width(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -216,9 +217,9 @@ def wrapped(words: str, size: float, width: float) -> list[str]:
 
 def shortened(words: str, size: float, width: float, *, bold: bool = False) -> str:
     """`words`, or as much of them as `width` pixels hold, ending in …"""
-    if text_width(words, size, bold=bold) <= width:
+    if WIDER * text_width(words, size, bold=bold) <= width:
         return words
-    while words and text_width(f"{words}…", size, bold=bold) > width:
+    while words and WIDER * text_width(f"{words}…", size, bold=bold) > width:
         words = words[:-1].rstrip()
     return f"{words}…"
 

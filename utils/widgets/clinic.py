@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
-from ipywidgets import HBox, Layout
+from ipywidgets import HBox
 from torch import nn
 
 from utils.architectures import ACTIVATIONS, VGG, Architecture
@@ -26,6 +26,9 @@ from utils.randomness import undisturbed
 from utils.training import Recipe, Step, train
 from utils.vitals import Diagnosis, VitalSigns, diagnosis, first_losses, vital_signs
 from utils.widgets.parts import (
+    NARROW,
+    SIDE_BY_SIDE,
+    WIDE,
     Drawing,
     Explorer,
     Setting,
@@ -43,6 +46,7 @@ from utils.widgets.parts import (
     start,
     tick,
 )
+from utils.widgets.trainer import RATES, Trainer
 
 NUM_STEPS = 20
 NUM_IMAGES = 64  # on which the vital signs are taken: 50 ms on two cores
@@ -50,9 +54,8 @@ NETWORKS = {name: for_fashion_mnist(VGG[name]) for name in "ABDE"}
 INITS = {"torch’s default": "default", "He": "he", "Xavier": "xavier", "N(0, σ²)": "normal"}
 ACTIVATION_NAMES = {"relu": "ReLU", "gelu": "GELU", "identity": "none"}
 SIGMAS = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
-RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 PAUSE = 0.005  # seconds between two steps, in which the kernel takes its messages
-NARROW, WIDE = "342px", "478px"  # side by side in a window of 1280, beside JupyterLab's list of files
+INTERRUPTED = "Interrupted: press the button to begin anew."
 
 
 def training_clinic(data: FashionMNIST) -> TrainingClinic:
@@ -64,14 +67,26 @@ def training_clinic(data: FashionMNIST) -> TrainingClinic:
     return TrainingClinic(data)
 
 
+class _Settings(NamedTuple):
+    """All that decides what a training finds."""
+
+    architecture: Architecture
+    seed: int
+    lr: float
+
+
 @dataclass
 class _Run:
     """A training of some steps, and with which settings."""
 
     title: str
-    settings: dict[str, Any]
+    settings: _Settings
     losses: list[float] = field(default_factory=list)
     is_stopped: bool = False
+
+
+class _Untrainable(Exception):
+    """What is set can't be trained or examined; the message says why."""
 
 
 class TrainingClinic(Explorer):
@@ -88,9 +103,10 @@ class TrainingClinic(Explorer):
     architecture  all of it but seed and rate
 
     What it found: `before` and `after` training (VitalSigns; None where there was none), `losses`; `diagnosis` and
-    `verdict` in words.
+    `verdict` in words. `at_work` is the one that trains, or None: one network is trained at a time in a kernel.
     """
 
+    at_work: ClassVar[TrainingClinic | None] = None
     network, num_blocks, init, init_std, activation = Setting(), Setting(), Setting(), Setting(), Setting()
     batch_norm, seed, lr, with_after = Setting(), Setting(), Setting(), Setting()
 
@@ -105,10 +121,11 @@ class TrainingClinic(Explorer):
         self.verdict: Diagnosis | None = None
         self._run: _Run | None = None
         self._earlier: _Run | None = None
-        self._is_training = self._is_moving = False
+        self.task: asyncio.Task | None = None
         self._vitals, self._losses = Drawing(), Drawing()
         self._make_controls()
         self._lay_out()
+        self._now = self._settings()
         self._examine()
 
     def _make_controls(self) -> None:
@@ -151,7 +168,7 @@ class TrainingClinic(Explorer):
             width=NARROW,
         )
         signs = column(self._vitals, self._losses, width=WIDE, grow=True)
-        self.show(HBox((patient, signs), layout=Layout(flex_flow="row wrap", width="100%", align_items="flex-start")))
+        self.show(HBox((patient, signs), layout=SIDE_BY_SIDE))
 
     # --- from code --------------------------------------------------------------------------------------------------
 
@@ -173,7 +190,7 @@ class TrainingClinic(Explorer):
         settings = _settings_for(architecture)
         for name, value in settings.items():
             check_offered(name, value, self.controls[name])
-        with self._moving():
+        with self._settling():
             for name, value in settings.items():
                 self.controls[name].value = value
         self._change({})
@@ -185,27 +202,39 @@ class TrainingClinic(Explorer):
 
     @property
     def is_training(self) -> bool:
-        return self._is_training
+        return TrainingClinic.at_work is self
 
     @guarded
     def train(self) -> asyncio.Task | None:
         """As the button does. In a notebook `await` of what this gives waits for it; a script waits anyway."""
-        if self._is_training:
-            self.say("It is being trained already: wait a moment, or press ■.", is_wrong=True)
+        if refusal := self._refusal():
+            self.say(refusal, is_wrong=True)
             return None
         self.say()
         if self._run and self._run.settings != self._settings():
             self._earlier = self._run
         self._run = _Run(self._treatment(), self._settings())
         self.after = self.verdict = None
-        self._is_training = True
+        TrainingClinic.at_work = self
         self.train_button.disabled, self.stop_button.disabled = True, False
-        return start(self._train(self._run))
+        run = self._run
+        self.task = start(self._train(run))
+        if self.task is not None:
+            self.task.add_done_callback(lambda _: self._see_to_end(run))
+        return self.task
+
+    def _refusal(self) -> str:
+        """Why nothing can be trained now; "" if it can."""
+        if self.is_training:
+            return "It is being trained already: wait a moment, or press ■."
+        if TrainingClinic.at_work is None and Trainer.at_work is None:
+            return ""
+        return "A network is being trained in another explorer: wait until it is done, or press ■ there."
 
     @guarded
     def stop(self) -> None:
         """As ■ does: take no further step; what was learnt so far is looked at."""
-        if self._is_training:
+        if self.is_training:
             self._run.is_stopped = True
             self.stop_button.disabled = True
 
@@ -217,26 +246,20 @@ class TrainingClinic(Explorer):
 
     # --- a knob was turned ------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _moving(self) -> Iterator[None]:
-        """While several controls are moved from code: what they say together counts, once."""
-        self._is_moving = True
-        try:
-            yield
-        finally:
-            self._is_moving = False
-
     @guarded
     def _change(self, change: dict[str, Any]) -> None:
-        if self._is_moving:
+        if self._is_settling:  # what several controls say together counts, once
+            return
+        before, self._now = self._now, self._settings()
+        if self._now == before:  # σ, where weights aren't drawn from it
             return
         self.say()
-        if self._is_training:
+        if self.is_training:
             self._abandon()
         elif self._run:
             self._earlier, self._run = self._run, None
         self.after = self.verdict = None
-        if change.get("owner") is self.controls["lr"]:  # before the first step it makes no difference
+        if self._now == before._replace(lr=self.lr):  # before the first step it makes no difference
             self._draw()
         else:
             self._examine()
@@ -284,41 +307,69 @@ class TrainingClinic(Explorer):
 
         return itertools.islice(undisturbed(steps(), seed=seed, device=self.data.train.device), NUM_STEPS)
 
-    async def _train(self, run: _Run) -> None:
-        try:
-            nets: list[nn.Module] = []
+    def _learn(self, run: _Run, nets: list[nn.Module]) -> Iterator[None]:
+        """Take the steps, and note their losses. _Untrainable where that fails."""
+        with _blamed_on_settings():
             for step in self._steps(nets):
                 run.losses.append(float(step.loss))
                 if not math.isfinite(run.losses[-1]):
-                    raise loss_is_no_number(run.losses, NUM_STEPS, run.settings["lr"], "float32", None)
+                    raise loss_is_no_number(run.losses, NUM_STEPS, run.settings.lr, "float32", None)
+                yield
+
+    async def _train(self, run: _Run) -> None:
+        """The steps, and whatever may end them. Of one that was abandoned nothing is said."""
+        try:
+            await self._train_and_examine(run)
+        except _Untrainable as error:
+            self._complain(run, f"{error}.")
+        except KeyboardInterrupt:  # the notebook's own ■; raised further, it would end the kernel
+            self._complain(run, INTERRUPTED)
+        except asyncio.CancelledError:  # the same ■, while a cell awaits the task
+            self._complain(run, INTERRUPTED)
+            raise
+        except Exception as error:
+            self.say_error(error)
+            raise
+
+    async def _train_and_examine(self, run: _Run) -> None:
+        nets: list[nn.Module] = []
+        try:
+            for _ in self._learn(run, nets):
                 self._draw_losses()
                 await asyncio.sleep(PAUSE)
                 if run.is_stopped:
                     break
             if self._run is run:
-                self.after = vital_signs(nets[0], *self.images)
-        except (ValueError, TrainingError) as error:
-            if self._run is run:
-                self.say(f"{error}.", is_wrong=True)
-        except KeyboardInterrupt:  # the notebook's own ■; raised further, it would end the kernel
-            self.say("Interrupted: press the button to begin anew.", is_wrong=True)
-        except Exception as error:
-            self.say_error(error)
-            raise
+                with _blamed_on_settings():
+                    self.after = vital_signs(nets[0], *self.images)
         finally:
-            if self._run is run:
-                self.verdict = first_losses(run.losses, len(self.data.classes))
-                self._end_training()
-                self._draw()
+            self._end(run)
+
+    def _complain(self, run: _Run, words: str) -> None:
+        if self._run is run:
+            self.say(words, is_wrong=True)
+
+    @guarded
+    def _see_to_end(self, run: _Run) -> None:
+        """Of a task that was cancelled before its first step nothing has run, not even its `finally`."""
+        if self._run is run and self.is_training:
+            self._complain(run, INTERRUPTED)
+            self._end(run)
+
+    def _end(self, run: _Run) -> None:
+        if self._run is run:
+            self._end_training()
+            self.verdict = first_losses(run.losses, len(self.data.classes))
+            self._draw()
 
     def _end_training(self) -> None:
-        self._is_training = False
+        TrainingClinic.at_work = None
         self.train_button.disabled, self.stop_button.disabled = False, True
 
     # --- what is shown ----------------------------------------------------------------------------------------------
 
-    def _settings(self) -> dict[str, Any]:
-        return {name: control.value for name, control in self.controls.items() if name != "with_after"}
+    def _settings(self) -> _Settings:
+        return _Settings(self.architecture, self.seed, self.lr)
 
     def _patient(self) -> str:
         """`VGG (2,2,4,4,4), He, ReLU, batch norm`."""
@@ -351,7 +402,7 @@ class TrainingClinic(Explorer):
         )
 
     def _draw_losses(self) -> None:
-        words = "" if self._is_training else "Does the loss leave chance? Train, and see."
+        words = "" if self.is_training else "Does the loss leave chance? Train, and see."
         if self.verdict is not None:
             words = self.verdict.words
         self._losses.draw(
@@ -361,6 +412,15 @@ class TrainingClinic(Explorer):
                 earlier_title=f"earlier: {self._earlier.title}" if self._earlier else "", words=words,
             )
         )  # fmt: skip
+
+
+@contextmanager
+def _blamed_on_settings() -> Iterator[None]:
+    """What a student's settings can cause becomes _Untrainable; an error of ours, in a drawing, stays what it is."""
+    try:
+        yield
+    except (ValueError, TrainingError) as error:
+        raise _Untrainable(str(error)) from error
 
 
 def _settings_for(architecture: Architecture) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 from ipywidgets import HTML, HBox, Layout, Text, VBox
 
 from utils.architectures import Architecture
@@ -12,13 +13,15 @@ from utils.catalog import CURVE_TO_CHOOSE_BY
 from utils.checks import with_tilde
 from utils.comparing import side_by_side
 from utils.data import FashionMNIST
-from utils.device import device_name, dtype_name
+from utils.device import device_name
 from utils.experiments import reference
-from utils.kept import Kept, curve_of_trial, point_of
+from utils.kept import Kept, point_of
 from utils.plots import learning_curves, save, throughput_accuracy
 from utils.plots.columns import short
+from utils.plots.curves import Curve
 from utils.results import Record
 from utils.widgets.parts import Drawing, button, guarded, heading, label, row, said, tick
+from utils.words import percent
 
 MOST_COMPARED = 7  # curves in one plot
 PLOT_WIDTH = 5.4  # inches: an explorer has less room than a page
@@ -28,9 +31,9 @@ MOST_SHOWN = 24  # points of yours, the latest
 class TrialRow:
     """One trained network: a line in the list."""
 
-    def __init__(self, owner: Collection, trial: Record) -> None:
+    def __init__(self, owner: Collection, trial: Record, is_compared: bool) -> None:
         self.key = trial["key"]
-        self.compared = tick(False, "", width="24px")
+        self.compared = tick(is_compared, "", width="24px")
         self.name = Text(value=trial["name"], continuous_update=False, layout=Layout(width="200px"))
         self.set_button = button("set", lambda _: owner.set_network(trial))
         self.remove_button = button("remove", lambda _: owner.remove(self.key))
@@ -42,12 +45,17 @@ class TrialRow:
         self.words = label(_in_words(trial), quiet=True)
         self.box = VBox((controls, self.words))
 
+    def close(self) -> None:
+        """ipywidgets keeps what isn't closed, for ever."""
+        for widget in (self.compared, self.name, self.set_button, self.remove_button, self.words, self.box):
+            widget.close()
+
 
 def _in_words(trial: Record) -> str:
     stopped = ", stopped" if trial["stopped"] else ""
     images = short(trial["steps"] * trial["recipe"]["batch_size"])
     return (
-        f"{trial['accuracy']:.1%} · {trial['throughput']['images_per_s']:,.0f} images/s · "
+        f"{percent(trial['accuracy'], 1)} · {trial['throughput']['images_per_s']:,.0f} images/s · "
         f"{short(trial['parameters'])} parameters · rate {trial['recipe']['lr']:g}, saw {images} images{stopped}"
     )
 
@@ -95,15 +103,14 @@ class Collection(VBox):
 
     @property
     def trials(self) -> list[Record]:
-        """Those that can be compared: of this device and dtype, on these images."""
-        device = self.data.train.device
-        return [
+        """Those that can be compared: of this device, on these images, with throughputs in the latest one's dtype."""
+        name = device_name(self.data.train.device)
+        alike = [
             trial
             for trial in self.kept.trials()
-            if trial["data"] == self.data.digest
-            and trial["throughput"]["device"] == device_name(device)
-            and trial["throughput"]["dtype"] == dtype_name("auto", device)
+            if trial["data"] == self.data.digest and trial["throughput"]["device"] == name
         ]
+        return [trial for trial in alike if trial["throughput"]["dtype"] == alike[-1]["throughput"]["dtype"]]
 
     def add(self, trial: Record) -> None:
         """Keep a trial's record and show it; also in the explorer that took this one's place, if its cell was run again
@@ -115,12 +122,12 @@ class Collection(VBox):
 
     def renew(self) -> None:
         """Read what is kept, and show that."""
-        ticked = {own.key for own in self.rows if own.compared.value}
-        trials = self.trials
-        self.rows = [TrialRow(self, trial) for trial in reversed(trials)]  # the latest on top
-        for own in self.rows:
-            own.compared.value = own.key in ticked
+        old, trials = self.rows, self.trials
+        ticked = {own.key for own in old if own.compared.value}
+        self.rows = [TrialRow(self, trial, trial["key"] in ticked) for trial in reversed(trials)]  # the latest on top
         self.list.children = tuple(own.box for own in self.rows)
+        for own in old:
+            own.close()
         self._say_what_is_there(trials)
         self._draw(trials)
         self.compare_ticked()
@@ -131,7 +138,7 @@ class Collection(VBox):
         if len(trials) > 1:
             words.append("Tick two or more to compare them.")
         if others:
-            words.append(f"{others} more, of another device or other images, can’t be compared with these.")
+            words.append(f"{others} more can’t be compared with these: another device, dtype, or other images.")
         if len(trials) > MOST_SHOWN:
             words.append(f"The plot has the latest {MOST_SHOWN}.")
         self.message.value = said(" ".join(words))
@@ -141,7 +148,7 @@ class Collection(VBox):
         if points or self.reference:
             self.plot.draw(throughput_accuracy(points, reference=self.reference, width=PLOT_WIDTH))
         else:  # the sample: there is no reference to it
-            self.plot.value = said("What accuracy costs: train a network, and its point appears here.")
+            self.plot.write("What accuracy costs: train a network, and its point appears here.")
 
     # --- a button was pressed -----------------------------------------------------------------------------------------
 
@@ -170,14 +177,18 @@ class Collection(VBox):
     def compare_ticked(self, _: Any = None) -> None:
         """The ticked networks side by side, and their learning curves in one plot; nothing while there are fewer."""
         keys = {own.key for own in self.rows if own.compared.value}
-        trials = [trial for trial in self.trials if trial["key"] in keys][:MOST_COMPARED]
+        trials = [trial for trial in self.trials if trial["key"] in keys]
         if len(trials) < 2:
-            self.comparison.drawn, self.comparison.value, self.table.value = None, "", ""
+            self.comparison.write("")
+            self.table.value = ""
             return
+        if len(trials) > MOST_COMPARED:
+            self.message.value = said(f"At most {MOST_COMPARED} are compared: the latest of those that are ticked.")
+            trials = trials[-MOST_COMPARED:]
         curves = {trial["name"]: curve_of_trial(trial) for trial in trials}
         self.comparison.draw(learning_curves(curves, title="Loss, while they learnt"))
         table = side_by_side({t["name"]: Architecture.from_dict(t["architecture"]) for t in trials})
-        table.loc["validation accuracy"] = [f"{trial['accuracy']:.1%}" for trial in trials]
+        table.loc["validation accuracy"] = [percent(trial["accuracy"], 1) for trial in trials]
         table.loc["images/s in inference"] = [f"{trial['throughput']['images_per_s']:,.0f}" for trial in trials]
         table.loc["learning rate"] = [f"{trial['recipe']['lr']:g}" for trial in trials]
         self.table.value = f'<div style="overflow-x:auto;font-size:12px">{table.to_html()}</div>'
@@ -194,3 +205,19 @@ class Collection(VBox):
             self.message.value = said(f"It could not be saved: {error}.", is_wrong=True)
             return
         self.message.value = said(f"Saved: {' and '.join(with_tilde(file) for file in files)}.")
+
+
+def curve_of_trial(trial: Record) -> Curve:
+    """Its losses and what was seen of validation images, as `plots.learning_curves` draws them. Times are in rounds
+    over all training images, whatever part of them it was trained on: so trials can be held against each other."""
+    per_round = trial["of_images"] / trial["recipe"]["batch_size"]  # steps
+    losses, looks = trial["losses"], trial["looks"]
+    ends = np.minimum(np.arange(1, len(losses) + 1) * trial["steps_per_loss"], trial["steps"])
+    return Curve(
+        times=ends / per_round,
+        losses=np.array(losses, float),
+        window=max(1, len(losses) // 25),
+        validated=np.array([look["step"] for look in looks]) / per_round,
+        validation_losses=np.array([look["loss"] for look in looks], float),
+        accuracies=100 * np.array([look["accuracy"] for look in looks], float),
+    )

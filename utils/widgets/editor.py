@@ -6,6 +6,7 @@ They edit plain data, the fields of an `Architecture`. What they describe may no
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -21,6 +22,7 @@ from utils.architectures import (
     VGG_SMALL,
     Architecture,
     Block,
+    DoesNotFit,
     Head,
 )
 from utils.checks import of_kind
@@ -64,6 +66,7 @@ PUBLISHED = {"LeNet": LENET_BOOK, "AlexNet": ALEXNET} | {name: VGG[name] for nam
 SIZES = {"small": SMALL, "published": PUBLISHED}  # small: for Fashion-MNIST
 INIT_WORDS = {"he": "He’s", "xavier": "Glorot’s", "default": "torch’s default", "normal": "N(0, σ²)"}
 NOT_A_PRESET = "–"
+POOLED = Head(hidden=(), pool_size=1)  # global average pooling
 
 
 # The width of a row's parts, in pixels: they stand beside a drawing in a window of 1280.
@@ -132,7 +135,7 @@ class ArchitectureEditor(Settling, VBox):
         on_change: Callable[[ArchitectureEditor], None],
         say_error: Callable[[BaseException], None],
     ) -> None:
-        self.error: ValueError | None = None
+        self.error: DoesNotFit | None = None
         self._on_change, self.say_error = on_change, say_error
         self._rows: list[BlockRow] = []
         self._make_controls()
@@ -158,8 +161,15 @@ class ArchitectureEditor(Settling, VBox):
         return fixes_for(self._draft) if self.error else []
 
     def change(self, **changes: Any) -> None:
-        """Set fields of the architecture, as a control does: what doesn't fit shows in `error`."""
-        self._draft.update(changes)
+        """Set fields of the architecture, as a control does: what doesn't fit together shows in `error`. ValueError for
+        what is no field, and for a value that it can't have in any network; then nothing is changed."""
+        if unknown := changes.keys() - self._draft.keys():
+            fields_there = ", ".join(sorted(self._draft))
+            raise ValueError(f"{min(unknown)} is not a field of Architecture: it has {fields_there}")
+        draft = {**self._draft, **changes}
+        with suppress(DoesNotFit):  # which `_settle` says
+            Architecture(**draft)
+        self._draft = draft
         self._settle()
 
     # --- the controls ---------------------------------------------------------------------------------------------
@@ -185,7 +195,10 @@ class ArchitectureEditor(Settling, VBox):
         self.head.observe(self._answer(self._head_changes), names="value")
         self.image_size.observe(self._answer(lambda size: {"image_size": size}), names="value")
 
+    _num_laid_out = 0  # rows that are shown
+
     def _lay_out(self) -> None:
+        self._num_laid_out = len(self.blocks)
         header = HBox([label(name, width=f"{width}px", quiet=True) for name, width in PARTS.items()])
         self.children = (
             named("from", self.preset),
@@ -235,7 +248,7 @@ class ArchitectureEditor(Settling, VBox):
     @guarded
     def _take_preset(self, _: dict[str, Any]) -> None:
         if not self._is_settling and self.preset.value is not None:
-            self.architecture = SIZES[self.size.value][self.preset.value]
+            self.architecture = SIZES[self.size.value or next(iter(SIZES))][self.preset.value]
 
     @guarded
     def _take_from_family(self, change: dict[str, Any]) -> None:
@@ -247,7 +260,7 @@ class ArchitectureEditor(Settling, VBox):
         return {"init": name, "init_std": std}
 
     def _head_changes(self, kind: str) -> dict[str, Any]:
-        return {"head": Head(hidden=(), pool_size=1) if kind == "pooled" else self._dense_head}
+        return {"head": POOLED if kind == "pooled" else self._dense_head}
 
     # --- what follows -------------------------------------------------------------------------------------------------
 
@@ -256,7 +269,7 @@ class ArchitectureEditor(Settling, VBox):
         try:
             self._architecture = Architecture(**self._draft)
             self.error = None
-        except ValueError as error:
+        except DoesNotFit as error:
             self.error = error
         self._show_draft()
         self._on_change(self)
@@ -268,7 +281,7 @@ class ArchitectureEditor(Settling, VBox):
                 self._rows.append(BlockRow(len(self._rows), self._answer_row))
             for own, block in zip(self._rows, blocks, strict=False):
                 own.show(block)
-                own.mark(self.error is not None and getattr(self.error, "block", None) == own.number)
+                own.mark(self.error is not None and self.error.block == own.number)
             self.num_blocks.max = max(MOST_BLOCKS, len(blocks))
             self.num_blocks.value = len(blocks)
             self.norm.value = draft["norm"] == "batch"
@@ -276,11 +289,11 @@ class ArchitectureEditor(Settling, VBox):
             self.head.value = self._kind_of_head(draft["head"])
             _choose(self.image_size, draft["image_size"])
             self._show_preset()
-            if len(self.children) == 0 or len(self.children[3].children) != len(blocks) + 1:
+            if self._num_laid_out != len(blocks):
                 self._lay_out()
 
     def _kind_of_head(self, head: Head) -> str:
-        if not head.hidden:
+        if head == POOLED:
             return "pooled"
         self._dense_head = head  # to which one comes back
         return "dense"
@@ -296,8 +309,6 @@ class ArchitectureEditor(Settling, VBox):
             for name, preset in presets.items()
             if all(getattr(preset, field) == value for field, value in draft.items())
         ]
-        self.preset.value = found[0][1] if found else None
-        if found:
-            self.size.value = found[0][0]
+        self.size.value, self.preset.value = found[0] if found else (None, None)
         small = [n for n, a in VGG_SMALL.items() if all(getattr(a, f) == v for f, v in draft.items())]
         self.family.value = small[0] if small else NOT_A_PRESET

@@ -128,7 +128,8 @@ class FeatureViewer(Explorer):
         self._lay_out()
         with self._settling():
             self._fit_controls()
-        self._draw()
+        self._offer_what_applies()
+        self._draw(*self._see())
         answers = {"network": self._on_network, "layer": self._on_layer, "image": self._on_image}
         for name, control in self.controls.items():
             control.observe(answers.get(name, self._on_change), "value")
@@ -243,16 +244,24 @@ class FeatureViewer(Explorer):
 
     def _update(self) -> None:
         """Draw anew; where the network can't be run, say so, and leave the last picture."""
+        self._offer_what_applies()
         try:
-            self._draw()
+            seen = self._see()
         except (ValueError, OutOfMemory) as error:  # spoilt weights, a network that was changed meanwhile
             self.say(str(error), is_wrong=True)
+        else:
+            self._draw(*seen)
 
-    def _draw(self) -> None:
-        is_photo = self.source == "photo"
+    def _offer_what_applies(self) -> None:
+        is_grey_photo = self.source == "photo" and self._subject.input_shape[0] == 1
         self._sources.layout.display = "" if self._photo is not None else "none"
-        self.controls["invert"].layout.display = "" if is_photo and self._subject.input_shape[0] == 1 else "none"
-        view, found = self._look(), self._search()
+        self.controls["invert"].layout.display = "" if is_grey_photo else "none"
+
+    def _see(self) -> tuple[ChannelView, tuple[Excitations, Pictures] | None]:
+        """What the network makes of the image, and what excites it. Raises ValueError or OutOfMemory if it can't."""
+        return self._look(), self._search()
+
+    def _draw(self, view: ChannelView, found: tuple[Excitations, Pictures] | None) -> None:
         self.say()
         self.maps.draw(channel_view(view))
         self.patches.draw(self._patches_of(found))

@@ -100,6 +100,7 @@ class KernelLaboratory(Explorer):
 
     @guarded
     def _changed(self, change: Any) -> None:
+        self.say()
         self._answer()
 
     @guarded
@@ -113,6 +114,7 @@ class KernelLaboratory(Explorer):
     @guarded
     def _number_changed(self, change: Any) -> None:
         """Who sets the number by hand doesn't want it to follow."""
+        self.say()
         if self.same_field and change["new"] != self._wanted():
             self.same_field = False
         self._answer()

@@ -23,7 +23,6 @@ from ipywidgets import (
     Dropdown,
     HBox,
     IntSlider,
-    Label,
     Layout,
     SelectionSlider,
     ToggleButtons,
@@ -107,7 +106,7 @@ class Explorer(Settling, VBox):
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}: run this cell to use it; the picture below shows how it starts."
+        return f"{type(self).__name__}: run this cell to use it. What it shows then, picture() gives as a figure."
 
 
 def _all_within(widgets: Sequence[Widget]) -> list[Widget]:
@@ -233,6 +232,8 @@ def hinted(control: Widget, words: str) -> Widget:
 
 def row(*widgets: Widget) -> HBox:
     """Side by side; what has no room goes into the next line."""
+    for widget in widgets[:-1]:
+        widget.layout.margin = "2px 14px 2px 2px"
     return HBox(widgets, layout=Layout(flex_flow="row wrap", align_items="center", width="100%"))
 
 
@@ -260,6 +261,11 @@ def said(words: str, *, is_wrong: bool = False) -> str:
     return f'<p{role} style="color:{colour};font-size:13px;line-height:1.4;margin:2px 0">{escape(words)}</p>'
 
 
+# Two columns of an explorer, which JupyterLab has room for in a window of 1280, beside its list of files.
+NARROW, WIDE = "342px", "478px"
+SIDE_BY_SIDE = {"flex_flow": "row wrap", "width": "100%", "align_items": "flex-start"}
+
+
 # --- drawings ---------------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +283,10 @@ class Drawing(HTML):
         self.drawn = drawn
         self.value = drawn.svg() if isinstance(drawn, Sheet) else _as_image(drawn)
 
+    def write(self, words: str) -> None:
+        """Words in its place: nothing is drawn."""
+        self.drawn, self.value = None, said(words)
+
 
 def _as_image(figure: LessonFigure) -> str:
     """ipywidgets' Image has no alternative text."""
@@ -290,8 +300,6 @@ def _as_image(figure: LessonFigure) -> str:
 __all__ = [
     "Drawing",
     "Explorer",
-    "HBox",
-    "Label",
     "Setting",
     "Settling",
     "button",

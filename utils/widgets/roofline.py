@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from ipywidgets import HBox, Layout
+from ipywidgets import HBox
 
 from utils.architectures import PRESETS, Architecture
 from utils.checks import of_kind
@@ -29,6 +29,9 @@ from utils.roofline import (
     why_slow,
 )
 from utils.widgets.parts import (
+    NARROW,
+    SIDE_BY_SIDE,
+    WIDE,
     Drawing,
     Explorer,
     Setting,
@@ -47,7 +50,6 @@ BATCHES = tuple(2**power for power in range(10))
 REPEATS = 3
 LONGEST = 2.0  # seconds that a measurement may take: meanwhile the kernel answers nothing
 TIMED = 0.7  # seconds for all timings, at least: what a single one of them lasts depends on how many there are
-WIDE, NARROW = "478px", "342px"  # side by side in a window of 1280, beside JupyterLab's list of files
 
 
 def roofline_explorer(
@@ -89,7 +91,6 @@ class RooflineExplorer(Explorer):
         self._architecture = SMALL[START]
         self._work: dict[tuple[str, int, str], pd.DataFrame] = {}
         self._times: dict[tuple[str, int, str], LayerTimes] = {}
-        self._is_moving = False
         self._roofline, self._shares = Drawing(), Drawing()
         self._menu = menu([(name, a) for name, a in SMALL.items()], SMALL[START], "network", width="240px")
         self.controls = {"batch_size": choice_slider(BATCHES, 1, "batch", width="280px")}
@@ -107,7 +108,7 @@ class RooflineExplorer(Explorer):
             heading("How many images at a time?"),
             row(self._menu, self.controls["batch_size"], self.measure_button, self.roof_button),
             self.message,
-            HBox(pictures, layout=Layout(flex_flow="row wrap", width="100%", align_items="flex-start")),
+            HBox(pictures, layout=SIDE_BY_SIDE),
         )
 
     # --- from code --------------------------------------------------------------------------------------------------
@@ -121,13 +122,10 @@ class RooflineExplorer(Explorer):
     def architecture(self, architecture: Architecture) -> None:
         of_kind("architecture", architecture, Architecture, "LENET or VGG['A']")
         offered = {a: name for name, a in SMALL.items()}
-        self._is_moving = True
-        try:
+        with self._settling():
             if architecture not in offered:
                 self._menu.options = [*((name, a) for a, name in offered.items()), (architecture.label, architecture)]
             self._menu.value = architecture
-        finally:
-            self._is_moving = False
         self._architecture = architecture
         self._show()
 
@@ -184,7 +182,7 @@ class RooflineExplorer(Explorer):
 
     @guarded
     def _choose(self, change: dict[str, Any]) -> None:
-        if not self._is_moving:
+        if not self._is_settling:
             self._architecture = self._menu.value
             self._change(change)
 

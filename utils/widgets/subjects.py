@@ -149,8 +149,9 @@ def _subject(name: str, net: nn.Module, data: Any, photos: Any, classes: Sequenc
         raise ValueError(f"it must take grey images (1 channel) or colour ones (3), got one for {shape[0]} channels")
     layers = conv_layers(net, shape)
     if shape[0] == 1 and data is not None:
-        looked_at, searched = _of_data(data, shape)
-        return Subject(name, net, shape, layers, looked_at, searched, classes or CLASSES)
+        classes = classes or CLASSES
+        looked_at, searched = _of_data(data, shape, classes)
+        return Subject(name, net, shape, layers, looked_at, searched, classes)
     if photos is None and data is not None:
         raise ValueError(
             "it takes images of 3 channels, and the data's have 1: give it photographs, photos=[…], or take a network "
@@ -173,7 +174,9 @@ def input_shape_of(net: nn.Module) -> tuple[int, int, int]:
     return (channels, 28, 28) if channels == 1 else (channels, 224, 224)
 
 
-def _of_data(data: FashionMNIST | Images, shape: tuple[int, int, int]) -> tuple[Pictures, Callable[[int], Pictures]]:
+def _of_data(
+    data: FashionMNIST | Images, shape: tuple[int, int, int], classes: Sequence[str]
+) -> tuple[Pictures, Callable[[int], Pictures]]:
     """The images to look at, and a function that gives so many to search."""
     is_whole = isinstance(data, FashionMNIST)
     to_look_at, to_search = (data.validation, data.train) if is_whole else (data, data)
@@ -182,9 +185,9 @@ def _of_data(data: FashionMNIST | Images, shape: tuple[int, int, int]) -> tuple[
     def searched(most: int) -> Pictures:
         some = to_search.take(min(most, len(to_search)))
         total = f"of the {len(to_search):,} " if len(some) < len(to_search) else ""
-        return data_pictures(some, shape, CLASSES, f"{total}{kinds[1]}")
+        return data_pictures(some, shape, classes, f"{total}{kinds[1]}")
 
-    return data_pictures(to_look_at, shape, CLASSES, kinds[0]), searched
+    return data_pictures(to_look_at, shape, classes, kinds[0]), searched
 
 
 def _imagenet_classes(shape: tuple[int, int, int]) -> Sequence[str] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any, ClassVar
 
@@ -35,6 +35,7 @@ from utils.widgets.parts import (
     said,
     start,
 )
+from utils.words import percent
 
 TIMES = {"10 s": 10.0, "30 s": 30.0, "2 min": 120.0}
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -44,11 +45,15 @@ DRAW_EVERY = 0.3  # seconds
 WORDS = {"image_size": "image size", "in_channels": "input channels", "num_classes": "classes"}  # on a button
 
 
+class _CannotGoOn(Exception):
+    """What a student's network or machine can cause, in words."""
+
+
 class Trainer(VBox):
     """Trains what `network()` gives when the button is pressed, and hands the finished trial's record to `on_trial`.
 
     change_network: called with fields of the architecture, where others are needed for it to be trained.
-    say, say_error: where it writes what has to be said. One network is trained at a time in a kernel.
+    say_error: called with what nobody foresaw, before it is raised. One network is trained at a time in a kernel.
     """
 
     at_work: ClassVar[Trainer | None] = None
@@ -89,8 +94,8 @@ class Trainer(VBox):
             ),
             layout=Layout(width="100%"),
         )
-        if Trainer.at_work is not None:  # of a cell that was run before: nobody sees it any more
-            Trainer.at_work.stop("its cell was run again")
+        if Trainer.at_work is not None:  # most likely of a cell that was run before: nobody sees it any more
+            Trainer.at_work.stop("another explorer was opened")
 
     # --- the rate ---------------------------------------------------------------------------------------------------
 
@@ -122,6 +127,9 @@ class Trainer(VBox):
         In a notebook it goes on beside what else you do, and `await` of what this gives waits for it; in a script it
         ends before this returns. Raises nothing for a network that can't be trained: it says so.
         """
+        if _clinic_is_at_work():
+            self.say("A network is being trained in the clinic: wait until it is done.", is_wrong=True)
+            return None
         if Trainer.at_work is not None:
             ours = Trainer.at_work is self
             words = "A network is being trained" if ours else "A network is being trained in another explorer"
@@ -144,7 +152,14 @@ class Trainer(VBox):
             return None
         Trainer.at_work = self
         self.stop_button.disabled = False
-        self.task = start(self._run(self.trial))
+        self.task = None
+        try:
+            self.task = start(self._run(self.trial))
+        finally:
+            if self.task is None:  # it ran to its end
+                self._ended()
+            else:
+                self.task.add_done_callback(self._ended)
         return self.task
 
     @guarded
@@ -170,27 +185,33 @@ class Trainer(VBox):
         try:
             await self._in_slices(trial)
             self._show(trial)
-            if trial.record is not None:
-                self._tell(trial)
-                self.on_trial(trial.record)
-            else:
+            if trial.record is None:
                 self.say("Stopped before its first step: there is nothing to judge.")
-        except (ValueError, TrainingError, OSError) as error:  # what a student's network or machine can cause
+            else:
+                self._tell(trial)
+                self._hand_over(trial.record)
+        except _CannotGoOn as error:
             self.say(f"{trial.architecture.label}: {error}".rstrip(".") + ".", is_wrong=True)
-        except KeyboardInterrupt:  # the notebook's own ■; raised further, it would end the kernel
+        except (KeyboardInterrupt, asyncio.CancelledError) as error:  # the notebook's own ■
             self.say("Interrupted: press Train to begin anew.", is_wrong=True)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            # KeyboardInterrupt, raised further, would end the kernel.
         except Exception as error:
             self.say_error(error)
             raise
-        finally:
+
+    def _ended(self, _: Any = None) -> None:
+        """However it ended; a task that is cancelled before it has begun too."""
+        if Trainer.at_work is self:
             Trainer.at_work = None
-            self.stop_button.disabled = True
-            self.progress.value = ""
+        self.stop_button.disabled, self.progress.value = True, ""
 
     async def _in_slices(self, trial: Trial) -> None:
         self._show(trial)
         begun = drawn = time.perf_counter()
-        for _ in trial:
+        steps = iter(trial)
+        while self._goes_on(steps):
             now = time.perf_counter()
             if now - drawn > DRAW_EVERY:
                 self._show(trial)
@@ -199,6 +220,20 @@ class Trainer(VBox):
                 await asyncio.sleep(PAUSE)
                 begun = time.perf_counter()
 
+    @staticmethod
+    def _goes_on(steps: Iterator[str]) -> bool:
+        """Take a step. What a student's network or machine can cause is told from what is a fault of ours."""
+        try:
+            return next(steps, None) is not None
+        except (ValueError, TrainingError) as error:
+            raise _CannotGoOn(str(error)) from error
+
+    def _hand_over(self, record: Record) -> None:
+        try:
+            self.on_trial(record)
+        except OSError as error:  # a full disk, a folder that is read-only
+            self.message.value += said(f"It could not be kept: {error}.", is_wrong=True)
+
     def _show(self, trial: Trial) -> None:
         """The curve as far as it has grown, and the time that is left."""
         self.progress.value = _bar(trial)
@@ -206,7 +241,7 @@ class Trainer(VBox):
             self.curve.draw(
                 live_curve(
                     trial.losses, trial.looks, total_steps=trial.plan.steps, batch_size=BATCH,
-                    title=f"Loss of {trial.architecture.label}",
+                    num_classes=len(self.data.classes), title=f"Loss of {trial.architecture.label}",
                 )
             )  # fmt: skip
 
@@ -215,7 +250,7 @@ class Trainer(VBox):
         rounds = f", {plan.epochs} times" if plan.epochs > 1 else ", once"
         stopped = f" (stopped {record['stopped']})" if record["stopped"] else ""
         words = (
-            f"{record['accuracy']:.1%} of the {len(self.data.validation):,} validation images are right, after "
+            f"{percent(record['accuracy'], 1)} of the {len(self.data.validation):,} validation images are right, after "
             f"{record['steps']:,} steps over {plan.num_images:,} images{rounds}{stopped}; "
             f"{record['throughput']['images_per_s']:,.0f} images/s in inference."
         )
@@ -230,7 +265,7 @@ class Trainer(VBox):
     @staticmethod
     def code(trial: Trial) -> str:
         """Lines that train the same network with `fit`, to the same weights."""
-        epochs, lr, batch_size = trial.recipe.epochs, trial.recipe.lr, trial.recipe.batch_size
+        recipe = trial.recipe
         cut = ""
         if trial.record and trial.record["stopped"]:
             cut = f"   # and stop it after step {trial.record['steps']:,}"
@@ -238,13 +273,20 @@ class Trainer(VBox):
         own_threads = f"torch.set_num_threads({threads})\n" if threads != torch.get_num_threads() else ""
         return (
             f"{own_threads}torch.manual_seed({trial.seed})\n"
-            f"net = build(explorer.architecture)\n"
-            f"recipe = Recipe(epochs={epochs}, batch_size={batch_size}, lr={lr:g})\n"
+            f"net = build(Architecture.from_json({trial.architecture.to_json()!r}))\n"
+            f"recipe = Recipe(epochs={recipe.epochs}, batch_size={recipe.batch_size}, lr={recipe.lr!r})\n"
             f"fit(net, data.train.take({trial.plan.num_images}), recipe, seed={trial.seed}){cut}"
         )
 
     def say(self, words: str = "", *, is_wrong: bool = False) -> None:
         self.message.value = said(words, is_wrong=is_wrong)
+
+
+def _clinic_is_at_work() -> bool:
+    """Two trainings at a time would spoil the timings by which a trial is planned."""
+    from utils.widgets.clinic import TrainingClinic
+
+    return TrainingClinic.at_work is not None
 
 
 def _bar(trial: Trial) -> str:

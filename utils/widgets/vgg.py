@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from ipywidgets import HTML, Accordion, HBox, Layout
 
-from utils.architectures import PRESETS, VGG_SMALL, Architecture
+from utils.architectures import PRESETS, VGG_SMALL, Architecture, DoesNotFit
 from utils.checks import of_kind, whole
 from utils.data import MEAN, STD, FashionMNIST, load_fashion_mnist
 from utils.device import pick_device
@@ -23,7 +23,21 @@ from utils.profiling import Profile, profile
 from utils.results import Record
 from utils.widgets.collection import Collection
 from utils.widgets.editor import ArchitectureEditor
-from utils.widgets.parts import Drawing, Explorer, button, column, guarded, heading, menu, row, said, slider
+from utils.widgets.parts import (
+    NARROW,
+    SIDE_BY_SIDE,
+    WIDE,
+    Drawing,
+    Explorer,
+    button,
+    column,
+    guarded,
+    heading,
+    menu,
+    row,
+    said,
+    slider,
+)
 from utils.widgets.trainer import Trainer
 
 START = VGG_SMALL["VGG-11 ⅛ + BN"]
@@ -120,11 +134,11 @@ class VggExplorer(Explorer):
             self._say_why(editor.error, editor.fixes)
             return
         self.say()
-        self.fixes.children = ()
+        self._offer(())
         self.trainer.suggest_rate(editor.architecture)
         self._draw()
 
-    def _say_why(self, error: ValueError, fixes: Sequence[Fix]) -> None:
+    def _say_why(self, error: DoesNotFit, fixes: Sequence[Fix]) -> None:
         """What is in the way, in place, and buttons for what would help; the drawing stays as it was."""
         block = getattr(error, "block", None)
         where = f"Block {block + 1}" if block is not None else "The head"
@@ -132,7 +146,14 @@ class VggExplorer(Explorer):
             f"{where} can’t be built: {getattr(error, 'why', error)}. The last network that could be is still shown."
         )
         self.message.value = said(words + (" What would help:" if fixes else ""), is_wrong=True)
+        self._offer(fixes)
+
+    def _offer(self, fixes: Sequence[Fix]) -> None:
+        """A button for each; ipywidgets keeps the old ones for ever, if they aren't closed."""
+        old = self.fixes.children
         self.fixes.children = tuple(button(fix.words, lambda _, fix=fix: self._apply(fix)) for fix in fixes)
+        for one in old:
+            one.close()
 
     @guarded
     def _apply(self, fix: Fix) -> None:
@@ -143,7 +164,8 @@ class VggExplorer(Explorer):
         self._draw()
 
     def _change(self, **fields: Any) -> None:
-        self.editor.change(**fields)
+        """Of the network on display, which the trainer trains: what is set may be one that can't be built."""
+        self.architecture = self.architecture.change(**fields)
 
     def _set(self, architecture: Architecture) -> None:
         self.architecture = architecture
@@ -174,10 +196,6 @@ class VggExplorer(Explorer):
             return self.data.validation.pixels[number, 0, :size, :size].cpu().numpy()
         images, _ = self.data.validation.batch(slice(number, number + 1), image_size=size)
         return ((images[0, 0] * STD + MEAN) * 255).round().clamp(0, 255).byte().cpu().numpy()
-
-
-NARROW, WIDE = "342px", "478px"  # which JupyterLab has in a window of 1280, beside its list of files
-SIDE_BY_SIDE = Layout(flex_flow="row wrap", width="100%", align_items="flex-start")
 
 
 @functools.cache

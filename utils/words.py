@@ -1,0 +1,10 @@
+"""How numbers are written in sentences, the same way everywhere."""
+
+from __future__ import annotations
+
+
+def percent(share: float, places: int | None = None) -> str:
+    """`31 %`, `3.9 %`, `0.04 %`: to two digits, or with so many places after the point."""
+    if places is None:
+        return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.2g} %"
+    return f"{100 * share:.{places}f} %"
