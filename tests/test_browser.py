@@ -270,7 +270,7 @@ def test_training_shows_its_curve_stops_at_the_button_and_leaves_a_point_that_ou
 
     name = explorer.get_by_role("textbox")
     expect(name).to_have_value(START.label)
-    point = explorer.get_by_text(re.compile(r"^\d+\.\d% · .* images/s .*stopped$"))
+    point = explorer.get_by_text(re.compile(r"^\d+\.\d % · .* images/s .*stopped$"))
     accuracy = point.inner_text().split()[0]
     plot = explorer.get_by_alt_text(re.compile(rf"{re.escape(START.label)} .*{re.escape(accuracy)}"))
     expect(plot).to_be_visible()
