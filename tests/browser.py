@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -150,7 +151,7 @@ def free_port() -> int:
 # --- a notebook -------------------------------------------------------------------------------------------------------
 
 
-class Notebook:
+class Notebook(ABC):
     """A notebook in a browser's window: run its cells, restart its kernel, find what it shows."""
 
     cell_css: ClassVar[str]
@@ -206,8 +207,9 @@ class Notebook:
     def _prompt(self, code: str) -> Locator:
         return self.cell(self.number_of(code)).locator(self.prompt_css).first
 
+    @abstractmethod
     def _choose(self, menu: str, entry: str) -> None:
-        raise NotImplementedError
+        """Choose an entry of a menu: each front end has its own."""
 
     # --- the kernel ---------------------------------------------------------------------------------------------------
 
@@ -235,6 +237,7 @@ class Notebook:
         self.page.set_viewport_size({"width": width, "height": HEIGHT})
         self.explorer.evaluate(WAIT_UNTIL_SETTLED)
 
+    @abstractmethod
     def show_file_browser(self, is_shown: bool) -> None:
         """JupyterLab's panel at the left, which leaves a notebook little room in a narrow window."""
 
@@ -335,6 +338,9 @@ class ClassicNotebook(Notebook):
     idle_css = "#kernel_indicator_icon.kernel_idle_icon"
     error_css = ".output_stderr, .output_error"
     run_selected = "Cell", "Run Cells"
+
+    def show_file_browser(self, is_shown: bool) -> None:
+        """It has none."""
 
     def _choose(self, menu: str, entry: str) -> None:
         self.page.locator("#menubar .dropdown-toggle").get_by_text(menu, exact=True).click()
