@@ -50,7 +50,8 @@ def test_looks_take_a_small_part_of_the_time_however_slow_they_are():
     assert slow.looks == 3
 
 
-def test_too_few_steps_to_learn_anything_are_refused_with_the_numbers():
+def test_too_few_steps_to_learn_anything_are_refused_with_the_numbers(monkeypatch):
+    monkeypatch.setattr(trials, "FEWEST_STEPS", 20)
     with pytest.raises(TooSlow, match=r"a step of 128 images takes about 0.8 s here.* room for 1 of"):
         plan_for(3, step_seconds=0.8, look_seconds=1, num_images=55_000)
 
@@ -348,7 +349,7 @@ def test_a_name_that_cant_be_is_refused_and_nothing_is_written(record, tmp_path,
 
 def test_what_isnt_there_cant_be_named_or_removed(tmp_path):
     for change in (lambda kept: kept.rename("k", "n"), lambda kept: kept.remove("k")):
-        with pytest.raises(ValueError, match="it has been removed"):
+        with pytest.raises(ValueError, match="this network is gone already"):
             change(Kept(tmp_path))
 
 
@@ -368,6 +369,31 @@ def test_a_trial_is_a_point_on_the_plot_and_a_curve_over_rounds_of_all_images(re
     assert curve.times[-1] == pytest.approx(rounds) == curve.validated[-1]
     figure = learning_curves({"it": curve})
     assert "it: training loss" in figure.alt
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"throughput": {}},
+        {"accuracy": None},
+        {"architecture": {"blocks": []}},
+        {"recipe": {"optimiser": "?"}},
+        {"looks": [{"step": 1}]},
+        {"name": None},
+    ],
+)
+def test_a_record_that_isnt_whole_is_left_out_and_counted(record, tmp_path, spoilt):
+    kept = Kept(tmp_path)
+    kept.add(record)
+    kept.file.append(other(record, **spoilt))
+    assert kept.read() == ([record], 1) and kept.trials() == [record]
+
+
+def test_a_name_is_taken_on_one_plot_alone(record, tmp_path):
+    kept = Kept(tmp_path)
+    kept.add(record)
+    assert kept.add(other(record, data="other images"))["name"] == record["name"]
+    assert kept.add(other(record, seed=1))["name"] == f"{record['name']} (2)"
 
 
 def test_the_file_is_one_of_results(record, tmp_path):

@@ -5,7 +5,6 @@ import json
 
 import ipywidgets
 import pytest
-import torch
 
 from utils import trials
 from utils.architectures import ALEXNET, ALEXNET_SMALL, LENET, LENET_BOOK, VGG, VGG_SMALL, Head, vgg_like
@@ -40,7 +39,7 @@ def one_for_all(tiny, tmp_path_factory):
 def knobs(one_for_all):
     """An explorer whose controls stand as at the start; nothing is trained in it."""
     one_for_all.editor.all_alike.value, one_for_all.editor.size.value = False, "small"
-    one_for_all.reference.value, one_for_all.batch_size.value, one_for_all.image_number.value = "VGG-16 (D)", 128, 0
+    one_for_all.reference, one_for_all.batch_size, one_for_all.image_number = "VGG-16 (D)", 128, 0
     one_for_all.architecture = START
     return one_for_all
 
@@ -195,14 +194,14 @@ def test_a_width_that_isnt_on_the_slider_is_added_to_it_and_stays(knobs):
 
 def test_the_reference_the_batch_and_the_image_change_what_is_said(knobs):
     before = knobs.drawing.drawn.words()
-    knobs.reference.value = "LeNet"
+    knobs.reference = "LeNet"
     assert any(words.startswith("Against LeNet: 2.8 × the parameters") for words in knobs.drawing.drawn.words())
-    knobs.batch_size.value = 8
+    knobs.controls["batch_size"].value = 8
     costs = profile(build(START, device="meta"))
     assert f"{short(costs.training_memory(8).total)}B to train a batch of 8" in " ".join(knobs.drawing.drawn.words())
     assert before != knobs.drawing.drawn.words()
     pixels = knobs.field.drawn.named("image")[0].pixels
-    knobs.image_number.value = 7
+    knobs.image_number = 7
     other = knobs.field.drawn.named("image")[0].pixels
     assert other.shape == (32, 32) and (other != pixels).any()
     assert other[2:30, 2:30].tolist() == knobs.data.validation.pixels[7, 0].tolist()  # framed, not changed
@@ -299,18 +298,15 @@ def test_the_button_trains_and_the_point_appears(trainable):
     assert trainable.trainer.curve.drawn.named("validation loss") and trainable.trainer.progress.value == ""
     assert f"{100 * trial['accuracy']:.1f} % of the 20 validation images" in trainable.trainer.message.value
     assert "images/s in inference" in trainable.trainer.message.value
-    assert f"yours: {SMALL.label}" in {
-        text.get_text() for axes in trainable.collection.plot.drawn.axes for text in axes.texts
-    }
+    assert SMALL.label in names_on_the_plot(trainable)
     assert trainable.trainer.stop_button.disabled and not trainable.trainer.train_button.disabled
 
 
 def test_the_lines_that_it_gives_train_the_same_network(trainable, tiny):
     trainable.train()
-    namespace = {"explorer": trainable, "data": tiny, "torch": torch, "build": build}
+    namespace = {"data": tiny}
     trainable.architecture = START  # the lines are of what was trained, not of what is set now
-    imports = "from utils.architectures import Architecture\nfrom utils.training import Recipe, fit\n"
-    exec(imports + Trainer.code(trainable.trainer.trial), namespace)
+    exec(Trainer.code(trainable.trainer.trial), namespace)
     for name, weights in namespace["net"].state_dict().items():
         assert weights.equal(trainable.trainer.trial.net.state_dict()[name]), name
 
@@ -404,10 +400,48 @@ def test_what_the_system_refuses_is_said(trainable, monkeypatch):
     def full(self, record):
         raise OSError(28, "No space left on device: this result could not be kept")
 
-    monkeypatch.setattr("utils.results.ResultsFile.append", full)
-    trainable.train()
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.results.ResultsFile.append", full)
+        trainable.train()
+    assert "It is shown, and could not be kept" in trainable.trainer.message.value
     assert "No space left on device" in trainable.trainer.message.value
     assert not trainable.trainer.is_training
+    collection = trainable.collection
+    (own,) = collection.rows
+    assert "not kept" in own.words.value and SMALL.label in names_on_the_plot(trainable)
+    own.name.value = "mine"
+    assert "can’t be named" in collection.message.value and collection.rows[0].name.value == SMALL.label
+    trainable.train()  # there is room again
+    (own,) = collection.rows
+    assert "not kept" not in own.words.value and len(collection.kept.trials()) == 1
+
+
+def test_what_couldnt_be_kept_can_be_removed(trainable, two_trials, monkeypatch):
+    def read_only(self, record):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("utils.results.ResultsFile.append", read_only)
+    with pytest.raises(OSError, match="Read-only"):
+        trainable.collection.add(two_trials[0])
+    trainable.collection.rows[0].remove_button.click()
+    assert trainable.collection.rows == [] and "None yet" in trainable.collection.message.value
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "number"),
+    [
+        ('{"kind": "trial", "key": "k", "name": "half"}', "Left out: 1 record in ", 2),
+        ("what somebody's editor left", "What was kept can’t be read: ", 0),
+    ],
+)
+def test_a_file_that_was_spoilt_is_said_and_the_explorer_opens(with_two, tiny, line, words, number):
+    file = with_two.collection.kept.file.path
+    file.write_text(f"{file.read_text()}{line}\n")
+    again = VggExplorer(tiny, kept=Kept(file.parent))
+    assert words in again.collection.message.value and 'role="alert"' in again.collection.message.value
+    assert len(again.collection.rows) == number
+    again.editor.num_blocks.value = 3
+    assert len(again.architecture.blocks) == 3
 
 
 def test_an_interruption_ends_it_and_not_the_kernel(trainable, monkeypatch):
@@ -443,9 +477,14 @@ def test_the_rate_follows_the_network_until_the_student_sets_it(explorer):
     assert explorer.trainer.rate.value == 0.2
     explorer.architecture = LENET
     assert explorer.trainer.rate.value == 0.1
+    assert "suggested" not in explorer.trainer.suggestion.value
     explorer.trainer.rate.value = 0.02
     explorer.architecture = START
     assert explorer.trainer.rate.value == 0.02
+    assert "suggested for this network: 0.2" in explorer.trainer.suggestion.value
+    explorer.trainer.rate.value = 0.2  # back to it: it follows again
+    explorer.architecture = LENET
+    assert explorer.trainer.rate.value == 0.1 and "suggested" not in explorer.trainer.suggestion.value
 
 
 @pytest.mark.parametrize("words", list(TIMES))
@@ -501,7 +540,7 @@ def test_points_are_there_again_in_a_new_explorer(with_two, tiny):
 
 def test_a_point_can_be_named(with_two):
     with_two.collection.rows[0].name.value = "eight channels"
-    assert "yours: eight channels" in names_on_the_plot(with_two)
+    assert "eight channels" in names_on_the_plot(with_two)
     assert with_two.collection.kept.trials()[1]["name"] == "eight channels"
 
 
@@ -528,7 +567,7 @@ def test_points_can_be_compared(with_two):
 def test_a_point_can_be_removed_and_is_gone_from_the_plot_and_the_file(with_two):
     gone, stays = (own.name.value for own in with_two.collection.rows)
     with_two.collection.rows[0].remove_button.click()
-    assert f"yours: {stays}" in names_on_the_plot(with_two) and f"yours: {gone}" not in names_on_the_plot(with_two)
+    assert stays in names_on_the_plot(with_two) and gone not in names_on_the_plot(with_two)
     assert [trial["name"] for trial in with_two.collection.kept.trials()] == [stays]
 
 
@@ -536,7 +575,7 @@ def test_a_point_that_another_notebook_has_removed_is_said_to_be_gone(with_two):
     own = with_two.collection.rows[0]
     with_two.collection.kept.remove(own.key)
     own.remove_button.click()
-    assert "it has been removed" in with_two.collection.message.value and len(with_two.collection.rows) == 1
+    assert "this network is gone already" in with_two.collection.message.value and len(with_two.collection.rows) == 1
 
 
 def test_a_network_that_was_trained_can_be_set_again(with_two):
@@ -625,8 +664,8 @@ def test_ticks_cost_one_drawing_however_many_there_are(with_two, two_trials, mon
         "utils.widgets.collection.learning_curves", lambda curves, **_: drawings.append(list(curves)) or LessonFigure()
     )
     with_two.collection.renew()
-    assert len(drawings) == 1 and len(drawings[0]) == 7 and "twin 5" in drawings[0]
-    assert "At most 7 are compared" in with_two.collection.message.value
+    assert len(drawings) == 1 and len(drawings[0]) == 5 and "twin 5" in drawings[0]
+    assert "At most 5 are compared" in with_two.collection.table.value
 
 
 def test_what_was_removed_is_not_saved(with_two):
@@ -667,7 +706,9 @@ def test_the_notebooks_own_stop_while_a_cell_waits_is_said(trainable):
             await task
 
     in_a_loop(work())
-    assert "Interrupted: press Train" in trainable.trainer.message.value and not trainable.trainer.is_training
+    (trial,) = trainable.collection.trials  # nothing that was learnt is lost
+    assert "you interrupted it" in trial["stopped"] and "you interrupted it" in trainable.trainer.message.value
+    assert not trainable.trainer.is_training
 
 
 def test_a_fault_in_drawing_is_not_laid_on_the_student(trainable, monkeypatch):
@@ -682,10 +723,22 @@ def test_a_fault_in_drawing_is_not_laid_on_the_student(trainable, monkeypatch):
 
 def test_what_would_help_training_is_done_to_the_network_on_display(trainable):
     trainable.architecture = START.change(in_channels=3)
-    trainable.editor.image_size.value = 28  # can't be built: the last one that could is on display
     trainable.train()
-    trainable.trainer.fixes.children[0].click()
+    (fix,) = trainable.trainer.fixes.children
+    trainable.editor.image_size.value = 28  # meanwhile; it can't be built: the last one that could is on display
+    fix.click()
     assert trainable.architecture == START and trainable.editor.error is None
+    assert "Now press Train." in trainable.trainer.message.value
+
+
+def test_what_cant_be_built_isnt_trained_and_no_other_network_instead(trainable):
+    trainable.architecture = START
+    trainable.editor.image_size.value = 28
+    trainable.trainer.train_button.click()
+    assert "What is set can’t be built: only 1×1 of the 28×28 image" in trainable.trainer.message.value
+    assert trainable.trainer.trial is None and not trainable.trainer.is_training
+    trainable.editor.num_blocks.value = 4
+    assert trainable.trainer.message.value == "", "what is mended isn't said any more"
 
 
 @pytest.mark.parametrize(
@@ -716,3 +769,90 @@ def test_it_waits_for_the_clinic(trainable, monkeypatch):
     monkeypatch.setattr(TrainingClinic, "at_work", object(), raising=False)
     trainable.train()
     assert "in the clinic" in trainable.trainer.message.value and trainable.collection.trials == []
+
+
+def test_a_row_says_between_which_throughputs_the_timings_lay(with_two):
+    speed = with_two.collection.trials[-1]["throughput"]
+    assert f"({speed['low']:,.0f} to {speed['high']:,.0f})" in with_two.collection.rows[0].words.value
+
+
+def test_the_plot_has_the_latest_and_what_is_ticked(with_two, two_trials):
+    for number in range(6):
+        with_two.collection.add(two_trials[0] | {"key": f"{number}", "name": f"twin {number}"})
+    first = with_two.collection.rows[-1]
+    assert first.name.value not in names_on_the_plot(with_two) and "twin 0" in names_on_the_plot(with_two)
+    assert "The plot has the latest 6" in with_two.collection.message.value
+    first.compared.value = True
+    assert first.name.value in names_on_the_plot(with_two)
+    first.compared.value = False
+    assert first.name.value not in names_on_the_plot(with_two)
+
+
+def test_a_tick_that_changes_nothing_on_the_plot_doesnt_draw_it_anew(with_two):
+    drawn = with_two.collection.plot.drawn
+    with_two.collection.rows[0].compared.value = True
+    assert with_two.collection.plot.drawn is drawn
+
+
+def test_a_name_with_dollars_is_no_formula(with_two):
+    with_two.collection.rows[0].name.value = "$x$ or $y$"
+    assert "$x$ or $y$" in names_on_the_plot(with_two)
+    for own in with_two.collection.rows:
+        own.compared.value = True
+    assert (
+        "$x$" not in with_two.collection.table.value
+        and "<span>$</span>x<span>$</span>" in with_two.collection.table.value
+    )
+
+
+def test_rows_stay_where_they_are_when_their_number_changes(knobs):
+    """What is built anew on the screen loses the keyboard's focus."""
+    boxes = knobs.editor.children
+    knobs.editor.num_blocks.value = 6
+    rows = knobs.editor.children[3].children
+    for number in (2, 6, 1, 4):
+        knobs.editor.num_blocks.value = number
+        assert knobs.editor.children is boxes and knobs.editor.children[3].children is rows
+        assert [own.box.layout.display for own in knobs.editor._rows] == [""] * number + ["none"] * (6 - number)
+
+
+def test_a_second_interruption_ends_it_at_once(trainable, monkeypatch):
+    async def work():
+        task = trainable.train(30)
+        while not trainable.trainer.trial.losses:
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr("utils.widgets.trainer.SLICE", -1)  # a pause after every piece of work
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    in_a_loop(work())
+    assert "Interrupted: press Train" in trainable.trainer.message.value and not trainable.trainer.is_training
+    assert trainable.collection.trials == []
+
+
+def test_what_is_mistyped_from_code_is_refused_with_the_name_that_was_meant(knobs):
+    with pytest.raises(AttributeError, match="no 'batchsize' that could be set: did you mean 'batch_size'"):
+        knobs.batchsize = 8
+    with pytest.raises(
+        AttributeError, match="no 'foo' that could be set: it has architecture, batch_size, image_number"
+    ):
+        knobs.foo = 8
+    with pytest.raises(ValueError, match="batch_size must be one of"):
+        knobs.batch_size = 7
+    knobs.batch_size = 8
+    assert knobs.controls["batch_size"].value == 8
+
+
+def test_training_as_a_cells_last_value_shows_a_word_and_no_task(trainable):
+    from IPython.lib.pretty import pretty
+
+    async def work():
+        task = trainable.train()
+        shown = pretty(task)
+        await task
+        return shown, pretty(task)
+
+    assert in_a_loop(work()) == ("It goes on in the explorer; await this to wait for it.", "It is over.")

@@ -6,14 +6,20 @@ A file of results like any other (`utils.results`): one line a trial. To name or
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from utils.architectures import Architecture
-from utils.checks import of_kind
+from utils.checks import is_number, of_kind
 from utils.experiments import local_folder
 from utils.results import Point, Record, ResultsFile
+from utils.training import Recipe
 
 FILE = "explorer.jsonl"
+NEEDED = {
+    "name", "architecture", "parameters", "recipe", "seed", "of_images", "steps", "data", "stopped", "evaluate_on",
+    "is_sample", "accuracy", "losses", "steps_per_loss", "looks", "throughput",
+}  # fmt: skip
 LONGEST_NAME = 40  # characters, that has room on a plot
 
 
@@ -24,7 +30,13 @@ class Kept:
         self.file = ResultsFile(Path(folder or local_folder()).expanduser() / FILE)
 
     def trials(self) -> list[Record]:
-        """What is kept, the oldest first, under the names that they have now."""
+        """What is kept, the oldest first, under the names that they have now; see `read` for what isn't whole."""
+        return self.read()[0]
+
+    def read(self) -> tuple[list[Record], int]:
+        """What is kept, as `trials` gives it; and how many records are left out, because they aren't whole: another
+        version of this course has written them, or somebody's editor. ValueError for a line that is no record at all.
+        """
         kept: dict[str, Record] = {}
         for record in self.file.read():
             key = record["key"]
@@ -32,18 +44,19 @@ class Kept:
                 case "trial":
                     kept[key] = record
                 case "name" if key in kept:
-                    kept[key] = kept[key] | {"name": record["name"]}
+                    kept[key] = kept[key] | {"name": record.get("name")}
                 case "removed":
                     kept.pop(key, None)
-        return list(kept.values())
+        whole = [trial for trial in kept.values() if is_whole(trial)]
+        return whole, len(kept) - len(whole)
 
     def add(self, trial: Record) -> Record:
         """Keep a `Trial`'s record; as it is kept: of two with one name, the second has a number behind it.
 
         The same trial again (network, images, steps, seed, device) takes the first one's place, and its name.
         """
-        names = {other["key"]: other["name"] for other in self.trials()}
-        name = names.pop(trial["key"], None) or _free(trial["name"], set(names.values()))
+        names = {other["key"]: other["name"] for other in self._beside(trial)}
+        name = names.pop(trial["key"], None) or free_name(trial["name"], names.values())
         trial = trial | {"name": name}
         self.file.append(trial)
         return trial
@@ -57,21 +70,47 @@ class Kept:
                 f"a network's name must have 1 to {LONGEST_NAME} characters, got {len(words)}: take a "
                 f"{'shorter' if words else 'longer'} one"
             )
-        if any(other["name"] == words and other["key"] != key for other in self.trials()):
+        trial = self._known(key)
+        if any(other["name"] == words and other["key"] != key for other in self._beside(trial)):
             raise ValueError(f"a network's name must be its own, and another one is called {words!r}: take another")
-        self.file.append({"kind": "name", "key": self._known(key), "name": words})
+        self.file.append({"kind": "name", "key": key, "name": words})
 
     def remove(self, key: str) -> None:
         """Forget a trial."""
-        self.file.append({"kind": "removed", "key": self._known(key)})
+        self._known(key)
+        self.file.append({"kind": "removed", "key": key})
 
-    def _known(self, key: str) -> str:
-        if key not in {trial["key"] for trial in self.trials()}:
-            raise ValueError(f"there is no trial {key[:12]!r} here: it has been removed")
-        return key
+    def _known(self, key: str) -> Record:
+        for trial in self.trials():
+            if trial["key"] == key:
+                return trial
+        raise ValueError("this network is gone already: it was removed here, or in another notebook")
+
+    def _beside(self, trial: Record) -> list[Record]:
+        """Those that stand on one plot with it: of the same images and device."""
+        return [other for other in self.trials() if is_beside(trial, other)]
 
 
-def _free(name: str, taken: set[str]) -> str:
+def is_beside(trial: Record, other: Record) -> bool:
+    """Were they trained on the same images, and timed on the same device?"""
+    return trial["data"] == other["data"] and trial["throughput"]["device"] == other["throughput"]["device"]
+
+
+def is_whole(trial: Record) -> bool:
+    """Does it hold what an explorer shows of it?"""
+    if not NEEDED <= trial.keys() or not isinstance(trial["name"], str):
+        return False
+    try:
+        point = point_of(trial)
+        Recipe(**trial["recipe"])
+        looks = [look[name] for look in trial["looks"] for name in ("step", "loss", "accuracy")]
+        return all(map(is_number, (point.accuracy, point.images_per_s, *trial["losses"], *looks)))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """`name`, cut to what has room; with a number behind it, if it is taken."""
     name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     number, free = 1, name
     while free in taken:

@@ -41,6 +41,7 @@ PIECE = 250  # images evaluated at a time: a fraction of a second
 SHARE_OF_LOOKS = 0.15  # the most of the time that they may take
 SLOWEST_STEP = 0.5  # seconds: a stop has to wait for a step
 FEWEST_STEPS = 20  # in fewer nothing is learnt that could be seen
+FASTER = "Give it more time, or take fewer channels, fewer layers or a smaller image"
 PLANNED = 0.8  # of the time: steps aren’t all alike, and what shows them on the screen takes its share
 
 
@@ -95,7 +96,7 @@ def plan_for(seconds: float, step_seconds: float, look_seconds: float, num_image
     if steps < FEWEST_STEPS:
         raise TooSlow(
             f"a step of {BATCH} images takes about {_in_words(step_seconds)} here, and in the time there is room for "
-            f"{max(steps, 0)} of them, too few to learn anything"
+            f"{max(steps, 0)} of them, too few to learn anything. {FASTER}"
         )
     in_all = max(1, num_images // BATCH)  # steps of a round over all images
     epochs = math.ceil(steps / in_all)
@@ -220,7 +221,7 @@ class Trial:
             if self.step_seconds > too_long:
                 raise TooSlow(
                     f"a step of {batch} images takes about {_in_words(self.step_seconds)} here, too long to learn "
-                    f"anything in {self.seconds:g} s"
+                    f"anything in {self.seconds:g} s. {FASTER}"
                 )
             if self._stopped_by:
                 return

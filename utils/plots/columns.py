@@ -287,10 +287,13 @@ def short(number: float) -> str:
 
 
 def times(value: float, reference: float) -> str:
-    """`0.6 ×`, `0.0012 ×`, `13 ×`: two digits; three near 1, where two would hide what differs: `1.04 ×`."""
+    """`0.6 ×`, `0.000012 ×`, `13 ×`: two digits; three near 1, where two would hide what differs: `1.04 ×`."""
     ratio = value / reference
+    if ratio >= 10 or ratio == 0:
+        return f"{ratio:,.0f} ×"
     digits = 3 if 0.95 <= ratio < 1.05 else 2
-    return f"{ratio:,.0f} ×" if ratio >= 10 else f"{float(f'{ratio:.{digits}g}'):.10g} ×"
+    places = digits - 1 - math.floor(math.log10(ratio))
+    return f"{ratio:.{places}f}".rstrip("0").rstrip(".") + " ×"
 
 
 def totals(

@@ -245,7 +245,7 @@ def _svg(mark: Mark) -> str:
             anchor = f' text-anchor="{mark.anchor}"' if mark.anchor != "start" else ""
             return (
                 f'<text x="{_n(mark.x)}" y="{_n(mark.y)}" font-size="{_n(mark.size)}" fill="{mark.colour}"'
-                f"{anchor}{bold}>{escape(mark.words)}</text>"
+                f"{anchor}{bold}>{_no_formula(mark.words)}</text>"
             )
         case Stroke():
             points = " ".join(f"{_n(x)},{_n(y)}" for x, y in mark.points)
@@ -256,6 +256,11 @@ def _svg(mark: Mark) -> str:
                 f'preserveAspectRatio="none" style="image-rendering:pixelated" href="{png_address(mark.pixels)}"/>'
             )
     raise TypeError(f"a mark must be a Box, Words, a Stroke or Pixels, got {mark!r}")
+
+
+def _no_formula(words: str) -> str:
+    """Escaped; and each $ in an element of its own, or JupyterLab would set what stands between two as a formula."""
+    return escape(words).replace("$", "<tspan>$</tspan>")
 
 
 def _stroke(colour: str | None, width: float, dash: tuple[float, ...]) -> str:
@@ -290,7 +295,7 @@ def _draw(axes: Any, mark: Mark, order: int) -> None:
             )  # fmt: skip
         case Words():
             axes.text(
-                mark.x, mark.y, mark.words.replace("$", r"\$"), size=mark.size * points, color=mark.colour,
+                mark.x, mark.y, mark.words, size=mark.size * points, color=mark.colour,
                 ha=ANCHORS[mark.anchor], va="baseline", weight="bold" if mark.bold else "normal", **look,
             )  # fmt: skip
         case Stroke():

@@ -6,7 +6,6 @@ import functools
 import math
 from collections.abc import Sequence
 from numbers import Real
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from matplotlib.text import Annotation
 from utils.checks import one_of, tuple_of, whole
 from utils.plots.axes import HALO, make_logarithmic, place_texts
 from utils.plots.labels import boxes_round, samples
-from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, headline, readable, style
+from utils.plots.sheet import wrapped
+from utils.plots.style import COLOURS, CSS_DPI, WIDTH, LessonFigure, counted, headline, readable, style
 from utils.results import Point, pareto_front
 
 # Families differ by marker and by colour; what isn't one of the three is a diamond.
@@ -32,6 +32,10 @@ TIPS = {"D": math.sqrt(2)}  # how much further than a square's sides a marker re
 YOURS = ("*", COLOURS["yours"])
 SMALLEST, LARGEST = 60.0, 420.0  # a marker's area, in square points
 MOST = 40  # points that can be told apart
+TEXT = 12 * CSS_DPI / 72  # pixels: matplotlib's 12 pt
+LEFT = 0.8  # inches that the accuracies and their name take
+LINE = 17 / 72  # inches
+FEW_LINES = 5  # of notes, for which a figure has room as it is
 
 
 @style()
@@ -47,7 +51,8 @@ def throughput_accuracy(
     points: yours; there may be none where there is a reference. A marker's shape is the family, its area the parameters
     (above a least size); an upright line spans the seeds. The dashed stairs are their Pareto front: what lies under
     them is beaten. reference: drawn behind them in grey. A point so far below all others that they would lie flat under
-    the title stands at the lower edge, with its value. The points' order is of no account. width: in inches.
+    the title stands at the lower edge, with its value. The points' order is of no account. width: in inches; the height
+    follows from it, and from how many lines the notes take.
 
     Raises ValueError, with the point's name, for what can't be drawn, for throughputs of yours that were measured under
     different conditions, for accuracies on test images beside some on validation images, and for sample runs beside
@@ -59,12 +64,14 @@ def throughput_accuracy(
     _check(points, reference)
     points, reference = sorted(points, key=_order), sorted(reference, key=_order)
     everyone = [*points, *reference]
-    figure = LessonFigure(width, height=5.8 * (width / WIDTH) ** 0.5)
-    narrower = width / WIDTH
+    front = pareto_front(points)
+    room = (width - LEFT) * CSS_DPI
+    notes = [line for note in _notes(points, front, reference) for line in wrapped(note, TEXT, room)]
+    height = 5.8 * (width / WIDTH) ** 0.5 + LINE * max(0, len(notes) - FEW_LINES)
+    figure = LessonFigure(width, height)
     axes = figure.add_subplot()
     _limit(axes, everyone)
     _draw_reference(axes, reference, everyone)
-    front = pareto_front(points)
     axes.plot(
         *_places(axes, front).T, drawstyle="steps-pre",
         color=COLOURS["ink"], linewidth=1.3, dashes=(4, 3), zorder=2, label="Pareto front",
@@ -72,10 +79,9 @@ def throughput_accuracy(
     for point in sorted(points, key=lambda p: -p.parameters):  # the small ones on top
         _draw(axes, point, _size(point, everyone))
     where = everyone[0].measured_on or "this device"
-    axes.set_xlabel("\n".join(wrap(f"images/s in inference  ({where})", round(80 * narrower))))
+    axes.set_xlabel("\n".join(wrapped(f"images/s in inference  ({where})", TEXT, room)))
     axes.set_ylabel(f"{everyone[0].evaluated_on} accuracy, %")
-    notes = _notes(points, front, reference)
-    headline(axes, title, "\n".join(line for note in notes for line in wrap(note, round(93 * narrower))))
+    headline(axes, title, "\n".join(notes))
     named = points + [p for p in reference if p.label not in {own.label for own in points}]
     _write_labels(figure, axes, named, points, reference)
 
@@ -174,13 +180,18 @@ def _notes(points: Sequence[Point], front: Sequence[Point], reference: Sequence[
     line = " Upright line: lowest to highest seed." * any(map(_has_interval, everyone))
     notes += [area + line]
     if points:
-        notes.append(f"{_training(points)}.")
+        notes.append(f"Stars: yours, {_training(points)}." if _are_all_yours(points) else f"{_training(points)}.")
     if everyone[0].is_sample:
         notes.append("Trained on the small sample of the images: compare it with other sample runs alone.")
     if reference:
         where = reference[0].measured_on or "another device"
         notes.append(f"Hollow: the reference, {_training(reference)}, on {where}.")
     return notes
+
+
+def _are_all_yours(points: Sequence[Point]) -> bool:
+    """Then a word in front of each name would only take room."""
+    return all(point.yours for point in points)
 
 
 def _training(points: Sequence[Point]) -> str:
@@ -242,7 +253,8 @@ def _write_labels(
         reach = [math.sqrt(_size(p, everyone)) / 2 * TIPS.get(_look(p)[0], 1) for p in of]
         return np.array(reach) * figure.dpi / 72 + 1
 
-    texts = [_text(axes, point, point in points) for point in named]
+    is_said = not _are_all_yours(points)
+    texts = [_text(axes, point, point in points, is_said=is_said) for point in named]
     obstacles = [boxes_round(spots(reference), 2 * radii(reference)[:, None])]
     for point in filter(_has_interval, everyone):
         low, high = to_pixels([(point.images_per_s, 100 * y) for y in (point.accuracy_low, point.accuracy_high)])
@@ -256,9 +268,9 @@ def _write_labels(
     )
 
 
-def _text(axes: Axes, point: Point, is_own: bool) -> Annotation:
-    """The label's text, for now at its point."""
-    words = f"yours: {point.label}" if point.yours else point.label
+def _text(axes: Axes, point: Point, is_own: bool, *, is_said: bool) -> Annotation:
+    """The label's text, for now at its point. is_said: that it is yours, where it is."""
+    words = f"yours: {point.label}" if point.yours and is_said else point.label
     if _is_below(axes, point):
         words += f"  ↓ {point.accuracy:.1%}"
     colour = readable(COLOURS["yours"]) if point.yours else COLOURS["ink"] if is_own else COLOURS["quiet"]

@@ -15,23 +15,25 @@ from utils.comparing import side_by_side
 from utils.data import FashionMNIST
 from utils.device import device_name
 from utils.experiments import reference
-from utils.kept import Kept, point_of
+from utils.kept import Kept, free_name, is_beside, point_of
 from utils.plots import learning_curves, save, throughput_accuracy
 from utils.plots.columns import short
 from utils.plots.curves import Curve
+from utils.plots.style import counted
 from utils.results import Record
-from utils.widgets.parts import Drawing, button, guarded, heading, label, row, said, tick
+from utils.widgets.parts import Drawing, button, guarded, heading, label, no_formula, row, said, tick
 from utils.words import percent
 
-MOST_COMPARED = 7  # curves in one plot
-PLOT_WIDTH = 5.4  # inches: an explorer has less room than a page
-MOST_SHOWN = 24  # points of yours, the latest
+MOST_COMPARED = 5  # curves in one plot
+PLOT_WIDTH = 7.0  # inches: an explorer has less room than a page
+MOST_DRAWN = 24  # of them, however many are ticked
+MOST_SHOWN = 6  # points of yours, the latest; and those that are ticked
 
 
 class TrialRow:
     """One trained network: a line in the list."""
 
-    def __init__(self, owner: Collection, trial: Record, is_compared: bool) -> None:
+    def __init__(self, owner: Collection, trial: Record, *, is_compared: bool, is_kept: bool) -> None:
         self.key = trial["key"]
         self.compared = tick(is_compared, "", width="24px")
         self.name = Text(value=trial["name"], continuous_update=False, layout=Layout(width="200px"))
@@ -42,7 +44,7 @@ class TrialRow:
         controls = HBox(
             (self.compared, self.name, self.set_button, self.remove_button), layout=Layout(align_items="center")
         )
-        self.words = label(_in_words(trial), quiet=True)
+        self.words = label(_in_words(trial) + ("" if is_kept else " · not kept: see above"), quiet=True)
         self.box = VBox((controls, self.words))
 
     def close(self) -> None:
@@ -54,9 +56,11 @@ class TrialRow:
 def _in_words(trial: Record) -> str:
     stopped = ", stopped" if trial["stopped"] else ""
     images = short(trial["steps"] * trial["recipe"]["batch_size"])
+    speed = trial["throughput"]
     return (
-        f"{percent(trial['accuracy'], 1)} · {trial['throughput']['images_per_s']:,.0f} images/s · "
-        f"{short(trial['parameters'])} parameters · rate {trial['recipe']['lr']:g}, saw {images} images{stopped}"
+        f"{percent(trial['accuracy'], 1)} · {speed['images_per_s']:,.0f} images/s "
+        f"({speed['low']:,.0f} to {speed['high']:,.0f}) · {short(trial['parameters'])} parameters · "
+        f"rate {trial['recipe']['lr']:g}, saw {images} images{stopped}"
     )
 
 
@@ -81,6 +85,8 @@ class Collection(VBox):
         self.plot, self.comparison, self.message = Drawing(), Drawing(), HTML()
         self.table = HTML()
         self.rows: list[TrialRow] = []
+        self.trials: list[Record] = []  # those that can be compared; `renew` reads them
+        self._unkept: list[Record] = []  # what couldn't be written is shown all the same
         self.list = VBox()
         self.save_button = button("save the plot", lambda _: self.save())
         self.reference = reference(CURVE_TO_CHOOSE_BY, data)
@@ -101,54 +107,79 @@ class Collection(VBox):
 
     # --- what is there ------------------------------------------------------------------------------------------------
 
-    @property
-    def trials(self) -> list[Record]:
-        """Those that can be compared: of this device, on these images, with throughputs in the latest one's dtype."""
-        name = device_name(self.data.train.device)
-        alike = [
-            trial
-            for trial in self.kept.trials()
-            if trial["data"] == self.data.digest and trial["throughput"]["device"] == name
-        ]
-        return [trial for trial in alike if trial["throughput"]["dtype"] == alike[-1]["throughput"]["dtype"]]
-
     def add(self, trial: Record) -> None:
         """Keep a trial's record and show it; also in the explorer that took this one's place, if its cell was run again
-        in the meantime."""
-        self.kept.add(trial)
-        self.renew()
-        if Collection.latest is not self:
-            Collection.latest.renew()
+        in the meantime. OSError if it can't be written; it is shown all the same, as long as this explorer is."""
+        self._unkept = [other for other in self._unkept if other["key"] != trial["key"]]
+        try:
+            self.kept.add(trial)
+        except OSError:
+            taken = [other["name"] for other in self.trials]
+            self._unkept.append(trial | {"name": free_name(trial["name"], taken)})
+            raise
+        finally:
+            self.renew()
+            if Collection.latest is not self:
+                Collection.latest.renew()
 
     def renew(self) -> None:
         """Read what is kept, and show that."""
-        old, trials = self.rows, self.trials
+        words, is_wrong = self._read()
+        old, unkept = self.rows, {trial["key"] for trial in self._unkept}
         ticked = {own.key for own in old if own.compared.value}
-        self.rows = [TrialRow(self, trial, trial["key"] in ticked) for trial in reversed(trials)]  # the latest on top
+        self.rows = [
+            TrialRow(self, trial, is_compared=trial["key"] in ticked, is_kept=trial["key"] not in unkept)
+            for trial in reversed(self.trials)  # the latest on top
+        ]
         self.list.children = tuple(own.box for own in self.rows)
         for own in old:
             own.close()
-        self._say_what_is_there(trials)
-        self._draw(trials)
+        self.message.value = said(words, is_wrong=is_wrong)
+        self._drawn_keys = None
         self.compare_ticked()
 
-    def _say_what_is_there(self, trials: list[Record]) -> None:
-        others = len(self.kept.trials()) - len(trials)
-        words = [] if trials else ["None yet: train one, and it stands here, also when the kernel was restarted."]
-        if len(trials) > 1:
+    def _read(self) -> tuple[str, bool]:
+        """Of what is kept, and what couldn't be, `trials`: of this device, on these images, with throughputs in the
+        latest one's dtype. What there is to say of them, and whether something is wrong."""
+        try:
+            kept, spoilt = self.kept.read()
+        except (ValueError, OSError) as error:  # a line that somebody's editor has spoilt, a folder that can't be read
+            self.trials = list(self._unkept)
+            return f"What was kept can’t be read: {error}.", True
+        device = device_name(self.data.train.device)
+        here = {"data": self.data.digest, "throughput": {"device": device}}
+        alike = [trial for trial in (*kept, *self._unkept) if is_beside(trial, here)]
+        self.trials = [t for t in alike if t["throughput"]["dtype"] == alike[-1]["throughput"]["dtype"]]
+        return self._what_is_there(others=len(kept) + len(self._unkept) - len(self.trials), spoilt=spoilt)
+
+    def _what_is_there(self, *, others: int, spoilt: int) -> tuple[str, bool]:
+        number = len(self.trials)
+        words = [] if number else ["None yet: train one, and it stands here, also when the kernel was restarted."]
+        if number > 1:
             words.append("Tick two or more to compare them.")
+        if number > MOST_SHOWN:
+            words.append(f"The plot has the latest {MOST_SHOWN}, and those that you tick.")
         if others:
             words.append(f"{others} more can’t be compared with these: another device, dtype, or other images.")
-        if len(trials) > MOST_SHOWN:
-            words.append(f"The plot has the latest {MOST_SHOWN}.")
-        self.message.value = said(" ".join(words))
+        if spoilt:
+            file = with_tilde(self.kept.file.path)
+            words.append(f"Left out: {counted(spoilt, 'record')} in {file}, not whole.")
+        return " ".join(words), bool(spoilt)
 
-    def _draw(self, trials: list[Record]) -> None:
-        points = [point_of(trial) for trial in trials[-MOST_SHOWN:]]
+    def _draw(self) -> None:
+        """The plot; what is on it already isn't drawn again."""
+        ticked = {own.key for own in self.rows if own.compared.value}
+        shown = [t for i, t in enumerate(self.trials) if t["key"] in ticked or i >= len(self.trials) - MOST_SHOWN]
+        if (keys := [trial["key"] for trial in shown[-MOST_DRAWN:]]) == self._drawn_keys:
+            return
+        self._drawn_keys = keys
+        points = [point_of(trial) for trial in shown[-MOST_DRAWN:]]
         if points or self.reference:
             self.plot.draw(throughput_accuracy(points, reference=self.reference, width=PLOT_WIDTH))
         else:  # the sample: there is no reference to it
             self.plot.write("What accuracy costs: train a network, and its point appears here.")
+
+    _drawn_keys: list[str] | None = None
 
     # --- a button was pressed -----------------------------------------------------------------------------------------
 
@@ -158,51 +189,64 @@ class Collection(VBox):
 
     @guarded
     def remove(self, key: str) -> None:
-        self._do(self.kept.remove, key)
+        if any(trial["key"] == key for trial in self._unkept):
+            self._unkept = [trial for trial in self._unkept if trial["key"] != key]
+            self.renew()
+        else:
+            self._do(self.kept.remove, key)
 
     @guarded
     def rename(self, key: str, name: str) -> None:
-        self._do(self.kept.rename, key, name)
+        if any(trial["key"] == key for trial in self._unkept):
+            self.renew()
+            self._complain("What couldn’t be kept can’t be named: train it again when there is room.")
+        else:
+            self._do(self.kept.rename, key, name)
+
+    def _complain(self, words: str) -> None:
+        self.message.value = said(words, is_wrong=True)
 
     def _do(self, what: Callable[..., None], *arguments: Any) -> None:
         try:
             what(*arguments)
         except (ValueError, OSError) as error:
             self.renew()  # the list says again what is kept
-            self.message.value = said(f"{error}.", is_wrong=True)
+            self._complain(f"{error}.")
         else:
             self.renew()
 
     @guarded
     def compare_ticked(self, _: Any = None) -> None:
         """The ticked networks side by side, and their learning curves in one plot; nothing while there are fewer."""
+        self._draw()
         keys = {own.key for own in self.rows if own.compared.value}
         trials = [trial for trial in self.trials if trial["key"] in keys]
         if len(trials) < 2:
             self.comparison.write("")
             self.table.value = ""
-            return
-        if len(trials) > MOST_COMPARED:
-            self.message.value = said(f"At most {MOST_COMPARED} are compared: the latest of those that are ticked.")
-            trials = trials[-MOST_COMPARED:]
+        else:
+            self._compare(trials[-MOST_COMPARED:], is_all=len(trials) <= MOST_COMPARED)
+
+    def _compare(self, trials: list[Record], *, is_all: bool) -> None:
         curves = {trial["name"]: curve_of_trial(trial) for trial in trials}
         self.comparison.draw(learning_curves(curves, title="Loss, while they learnt"))
         table = side_by_side({t["name"]: Architecture.from_dict(t["architecture"]) for t in trials})
         table.loc["validation accuracy"] = [percent(trial["accuracy"], 1) for trial in trials]
         table.loc["images/s in inference"] = [f"{trial['throughput']['images_per_s']:,.0f}" for trial in trials]
         table.loc["learning rate"] = [f"{trial['recipe']['lr']:g}" for trial in trials]
-        self.table.value = f'<div style="overflow-x:auto;font-size:12px">{table.to_html()}</div>'
+        words = "" if is_all else said(f"At most {MOST_COMPARED} are compared: the latest of those that are ticked.")
+        self.table.value = words + (f'<div style="overflow-x:auto;font-size:12px">{no_formula(table.to_html())}</div>')
 
     @guarded
     def save(self) -> None:
         """The plot as SVG and PNG, beside the results."""
         if self.plot.drawn is None:
-            self.message.value = said("There is nothing to save yet: train a network first.", is_wrong=True)
+            self._complain("There is nothing to save yet: train a network first.")
             return
         try:
             files = save(self.plot.drawn, self.kept.file.path.with_name("explorer"))
         except OSError as error:
-            self.message.value = said(f"It could not be saved: {error}.", is_wrong=True)
+            self._complain(f"It could not be saved: {error}.")
             return
         self.message.value = said(f"Saved: {' and '.join(with_tilde(file) for file in files)}.")
 

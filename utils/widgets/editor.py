@@ -97,6 +97,7 @@ class BlockRow:
             (self.name, self.num_convs, self.channels, self.kernel_size, self.pooled),
             layout=Layout(align_items="center"),
         )
+        self.box.layout.display = "none"
         for what in WHAT:
             getattr(self, what).observe(lambda change, what=what: answer(number, what, change["new"]), names="value")
 
@@ -140,6 +141,7 @@ class ArchitectureEditor(Settling, VBox):
         self._rows: list[BlockRow] = []
         self._make_controls()
         super().__init__(layout=Layout(width="100%"))
+        self._lay_out()
         self.architecture = architecture
 
     # --- from code ------------------------------------------------------------------------------------------------
@@ -195,16 +197,14 @@ class ArchitectureEditor(Settling, VBox):
         self.head.observe(self._answer(self._head_changes), names="value")
         self.image_size.observe(self._answer(lambda size: {"image_size": size}), names="value")
 
-    _num_laid_out = 0  # rows that are shown
-
     def _lay_out(self) -> None:
-        self._num_laid_out = len(self.blocks)
         header = HBox([label(name, width=f"{width}px", quiet=True) for name, width in PARTS.items()])
+        self._list = column(header)
         self.children = (
             named("from", self.preset),
             row(named("as", self.size), self.family),
             row(self.num_blocks, self.all_alike),
-            column(header, *(own.box for own in self.rows)),
+            self._list,
             row(self.norm, self.activation),
             self.init,
             row(named("head", self.head), named("image", self.image_size)),
@@ -277,8 +277,7 @@ class ArchitectureEditor(Settling, VBox):
     def _show_draft(self) -> None:
         draft, blocks = self._draft, self.blocks
         with self._settling():
-            while len(self._rows) < len(blocks):
-                self._rows.append(BlockRow(len(self._rows), self._answer_row))
+            self._lay_out_rows(len(blocks))
             for own, block in zip(self._rows, blocks, strict=False):
                 own.show(block)
                 own.mark(self.error is not None and self.error.block == own.number)
@@ -289,8 +288,15 @@ class ArchitectureEditor(Settling, VBox):
             self.head.value = self._kind_of_head(draft["head"])
             _choose(self.image_size, draft["image_size"])
             self._show_preset()
-            if self._num_laid_out != len(blocks):
-                self._lay_out()
+
+    def _lay_out_rows(self, number: int) -> None:
+        """So many are seen. None is ever taken away, only hidden: whoever works with the keyboard would lose the place
+        where they are, each time that what stands on the screen is built anew."""
+        while len(self._rows) < number:
+            self._rows.append(BlockRow(len(self._rows), self._answer_row))
+            self._list.children = (*self._list.children, self._rows[-1].box)
+        for own in self._rows:
+            own.box.layout.display = "" if own.number < number else "none"
 
     def _kind_of_head(self, head: Head) -> str:
         if head == POOLED:

@@ -13,6 +13,7 @@ import io
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from html import escape
 from typing import Any, TypeVar
 
@@ -40,7 +41,8 @@ Callback = TypeVar("Callback", bound=Callable[..., Any])
 # Both versions give their parts these names. Numbers beside sliders take no more room than they need; what is pressed
 # can be told from what isn't, in grey as well.
 LOOKS = f"""
-.bigger-and-deeper .widget-readout {{ min-width: 26px; width: auto; padding: 0 0 0 4px; text-align: left; }}
+.bigger-and-deeper .widget-readout {{ flex: none; min-width: 26px; width: auto; padding: 0 0 0 4px;
+  text-align: left; white-space: nowrap; }}
 .bigger-and-deeper .slider-container {{ min-width: 40px; }}
 .bigger-and-deeper .widget-toggle-button {{ margin: 0 -1px 0 0; border: 1px solid #C4C8CD; line-height: 24px;
   height: 26px; padding: 0 8px; background: white; color: {COLOURS["ink"]}; box-shadow: none; }}
@@ -83,6 +85,34 @@ class Explorer(Settling, VBox):
         looks = HTML(f"<style>{LOOKS}</style>", layout=Layout(display="none"))
         parts = parts if self.message in _all_within(parts) else (*parts, self.message)
         self.children = (looks, *parts)
+        self._is_complete = True
+
+    _is_complete = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Only what there is can be set: a name that is mistyped would move nothing, and say nothing."""
+        if self._is_complete and not (name.startswith("_") or name in self.__dict__ or hasattr(type(self), name)):
+            near = get_close_matches(name, self.settable(), n=1)
+            meant = f"did you mean {near[0]!r}? It has" if near else "it has"
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r} that could be set: {meant} {', '.join(self.settable())}"
+            )
+        super().__setattr__(name, value)
+
+    @classmethod
+    def settable(cls) -> list[str]:
+        """The names of what can be set from code."""
+        own = {
+            name: value
+            for one in reversed(cls.__mro__)
+            if issubclass(one, Explorer)
+            for name, value in vars(one).items()
+        }
+        return sorted(
+            name
+            for name, value in own.items()
+            if isinstance(value, Setting) or (isinstance(value, property) and value.fset is not None)
+        )
 
     def sheet(self) -> Sheet:
         """What it shows now, as one drawing."""
@@ -102,7 +132,7 @@ class Explorer(Settling, VBox):
         self.message.value = (
             f"{said(f'{type(error).__name__}: {error}', is_wrong=True)}"
             f"<details><summary>This is a fault in the explorer, not yours. All of the error:</summary>"
-            f'<pre style="white-space:pre-wrap;font-size:11px;line-height:1.3">{escape(lines)}</pre></details>'
+            f'<pre style="white-space:pre-wrap;font-size:11px;line-height:1.3">{escaped(lines)}</pre></details>'
         )
 
     def __repr__(self) -> str:
@@ -133,10 +163,18 @@ def guarded(callback: Callback) -> Callback:
 def start(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task | None:
     """Run it beside what else the notebook does, as a task. Where no loop runs (a script, a test): to its end, now."""
     try:
-        return asyncio.get_running_loop().create_task(coroutine)
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         asyncio.run(coroutine)
         return None
+    return _Going(coroutine, loop=loop)
+
+
+class _Going(asyncio.Task):
+    """A task that says something of use when it is a cell's last value."""
+
+    def _repr_pretty_(self, printer: Any, is_cycle: bool) -> None:
+        printer.text("It is over." if self.done() else "It goes on in the explorer; await this to wait for it.")
 
 
 class Setting:
@@ -244,12 +282,23 @@ def column(*widgets: Widget, width: str = "auto", grow: bool = False) -> VBox:
 
 
 def heading(words: str) -> HTML:
-    return HTML(f'<b style="font-size:15px;color:{INK}">{escape(words)}</b>')
+    return HTML(f'<b style="font-size:15px;color:{INK}">{escaped(words)}</b>')
 
 
 def label(words: str, *, width: str = "auto", quiet: bool = False, is_wrong: bool = False) -> HTML:
     colour = ORANGE if is_wrong else QUIET if quiet else INK
-    return HTML(f'<span style="color:{colour};font-size:13px">{escape(words)}</span>', layout=Layout(width=width))
+    text = escaped(words)
+    return HTML(f'<span style="color:{colour};font-size:13px">{text}</span>', layout=Layout(width=width))
+
+
+def escaped(words: str) -> str:
+    """Plain text as HTML."""
+    return no_formula(escape(words))
+
+
+def no_formula(html: str) -> str:
+    """HTML with each $ in an element of its own: JupyterLab sets what stands between two as a formula."""
+    return html.replace("$", "<span>$</span>")
 
 
 def said(words: str, *, is_wrong: bool = False) -> str:
@@ -258,7 +307,7 @@ def said(words: str, *, is_wrong: bool = False) -> str:
         return ""
     colour = ORANGE if is_wrong else INK
     role = ' role="alert"' if is_wrong else ""
-    return f'<p{role} style="color:{colour};font-size:13px;line-height:1.4;margin:2px 0">{escape(words)}</p>'
+    return f'<p{role} style="color:{colour};font-size:13px;line-height:1.4;margin:2px 0">{escaped(words)}</p>'
 
 
 # Two columns of an explorer, which JupyterLab has room for in a window of 1280, beside its list of files.
@@ -307,12 +356,14 @@ __all__ = [
     "choice_buttons",
     "choice_slider",
     "column",
+    "escaped",
     "guarded",
     "heading",
     "hinted",
     "label",
     "menu",
     "named",
+    "no_formula",
     "row",
     "said",
     "slider",

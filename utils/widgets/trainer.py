@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from html import escape
 from typing import Any, ClassVar
 
 import torch
 from ipywidgets import HTML, HBox, Layout, VBox
 
-from utils.architectures import Architecture
+from utils.architectures import Architecture, DoesNotFit
 from utils.checks import is_number
 from utils.data import FashionMNIST
 from utils.experiments import UnfitForData
@@ -29,8 +28,11 @@ from utils.widgets.parts import (
     button,
     choice_buttons,
     choice_slider,
+    escaped,
     guarded,
     heading,
+    hinted,
+    label,
     row,
     said,
     start,
@@ -45,6 +47,9 @@ DRAW_EVERY = 0.3  # seconds
 WORDS = {"image_size": "image size", "in_channels": "input channels", "num_classes": "classes"}  # on a button
 
 
+INTERRUPTED = "you interrupted it"
+
+
 class _CannotGoOn(Exception):
     """What a student's network or machine can cause, in words."""
 
@@ -52,7 +57,8 @@ class _CannotGoOn(Exception):
 class Trainer(VBox):
     """Trains what `network()` gives when the button is pressed, and hands the finished trial's record to `on_trial`.
 
-    change_network: called with fields of the architecture, where others are needed for it to be trained.
+    network: raises DoesNotFit if what is set can't be built. change_network: called with fields of the architecture,
+    where others are needed for it to be trained.
     say_error: called with what nobody foresaw, before it is raised. One network is trained at a time in a kernel.
     """
 
@@ -73,20 +79,22 @@ class Trainer(VBox):
         self.seed = seed
         self.trial: Trial | None = None
         self.task: asyncio.Task | None = None
-        self._rate_is_own = False
+        self._suggested: float | None = None
         self.time = choice_buttons(tuple(TIMES), "10 s")
         self.rate = choice_slider(RATES, 0.1, "learning rate", width="260px")
-        self.rate.observe(self._keep_rate, names="value")
+        self.rate.observe(self._show_suggestion, names="value")
+        self.suggestion = label("")
         self.train_button = button("Train", self._press, look="primary")
         self.stop_button = button("■ stop", lambda _: self.stop())
         self.stop_button.disabled = True
+        hinted(self.stop_button, "train no further, and judge what was learnt; the notebook’s own ■ stops cells alone")
         self.progress, self.message, self.curve = HTML(), HTML(), Drawing()
         self.fixes = HBox()
         super().__init__(
             (
                 heading("Train it within"),
                 row(self.time, self.train_button, self.stop_button),
-                row(self.rate),
+                row(self.rate, self.suggestion),
                 self.progress,
                 self.curve,
                 self.message,
@@ -97,23 +105,25 @@ class Trainer(VBox):
         if Trainer.at_work is not None:  # most likely of a cell that was run before: nobody sees it any more
             Trainer.at_work.stop("another explorer was opened")
 
-    # --- the rate ---------------------------------------------------------------------------------------------------
+    # --- the network was changed ------------------------------------------------------------------------------------
 
-    def suggest_rate(self, architecture: Architecture) -> None:
-        """Set a rate that suits the network, unless the student has chosen one."""
-        if not self._rate_is_own:
-            suggested = suggested_rate(architecture)
-            self._moving = True
-            try:
-                self.rate.value = suggested
-            finally:
-                self._moving = False
-
-    _moving = False
+    def follow(self, architecture: Architecture) -> None:
+        """Set a rate that suits the network, unless the student has chosen another than what was suggested. What was
+        wrong with the last network is no longer said."""
+        is_own = self._suggested is not None and self.rate.value != self._suggested
+        self._suggested = suggested_rate(architecture)
+        if not is_own:
+            self.rate.value = self._suggested
+        self._show_suggestion()
+        if self._is_wrong and not self.is_training:
+            self.say()
+            self.fixes.children = ()
 
     @guarded
-    def _keep_rate(self, _: dict[str, Any]) -> None:
-        self._rate_is_own = self._rate_is_own or not self._moving
+    def _show_suggestion(self, _: Any = None) -> None:
+        is_own = self._suggested is not None and self.rate.value != self._suggested
+        words = f"suggested for this network: {self._suggested:g}" if is_own else ""
+        self.suggestion.value = label(words, quiet=True).value
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -140,15 +150,14 @@ class Trainer(VBox):
         self.say()
         self.fixes.children = ()
         seconds = TIMES[self.time.value] if seconds is None else seconds
+        lr = self.rate.value if lr is None else lr
         try:
-            self.trial = Trial(
-                self.network(), self.data, seconds=seconds, lr=self.rate.value if lr is None else lr, seed=self.seed
-            )
+            self.trial = Trial(self.network(), self.data, seconds=seconds, lr=lr, seed=self.seed)
+        except DoesNotFit as error:
+            self.say(f"What is set can’t be built: {error.why}. Mend that first, then press Train.", is_wrong=True)
+            return None
         except UnfitForData as error:
-            self.say(f"It can’t be trained on these images: {error.why}. What would help:", is_wrong=True)
-            changes = error.changes
-            words = " and ".join(f"{WORDS.get(name, name)} {value}" for name, value in changes.items())
-            self.fixes.children = (button(words, lambda _: self._fix(changes)),)
+            self._offer(error)
             return None
         Trainer.at_work = self
         self.stop_button.disabled = False
@@ -173,30 +182,39 @@ class Trainer(VBox):
             self.trial.stop(reason)
             self.stop_button.disabled = True
 
+    def _offer(self, error: UnfitForData) -> None:
+        """A button for what would make the network fit the images."""
+        self.say(f"It can’t be trained on these images: {error.why}. What would help:", is_wrong=True)
+        words = " and ".join(f"{WORDS.get(name, name)} {value}" for name, value in error.changes.items())
+        self.fixes.children = (button(words, lambda _: self._fix(error.changes)),)
+
     @guarded
     def _fix(self, changes: dict[str, int]) -> None:
         self.fixes.children = ()
-        self.say("Now press Train.")
         self.change_network(**changes)
+        self.say("Now press Train.")
 
     # --- while it trains ----------------------------------------------------------------------------------------------
 
     async def _run(self, trial: Trial) -> None:
         try:
-            await self._in_slices(trial)
+            cancelled = await self._in_slices(trial)
             self._show(trial)
             if trial.record is None:
                 self.say("Stopped before its first step: there is nothing to judge.")
             else:
                 self._tell(trial)
                 self._hand_over(trial.record)
+            if cancelled is not None:
+                raise cancelled
         except _CannotGoOn as error:
             self.say(f"{trial.architecture.label}: {error}".rstrip(".") + ".", is_wrong=True)
-        except (KeyboardInterrupt, asyncio.CancelledError) as error:  # the notebook's own ■
+        except KeyboardInterrupt:  # raised further, it would end the kernel
             self.say("Interrupted: press Train to begin anew.", is_wrong=True)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            # KeyboardInterrupt, raised further, would end the kernel.
+        except asyncio.CancelledError:
+            if trial.phase != "done":  # a second one, while the network was being judged
+                self.say("Interrupted: press Train to begin anew.", is_wrong=True)
+            raise
         except Exception as error:
             self.say_error(error)
             raise
@@ -207,8 +225,11 @@ class Trainer(VBox):
             Trainer.at_work = None
         self.stop_button.disabled, self.progress.value = True, ""
 
-    async def _in_slices(self, trial: Trial) -> None:
+    async def _in_slices(self, trial: Trial) -> asyncio.CancelledError | None:
+        """To the trial's end. A cell that awaits it and is interrupted cancels it: that is a stop like any other, and
+        given back, to be raised when what was learnt is judged and kept."""
         self._show(trial)
+        cancelled = None
         begun = drawn = time.perf_counter()
         steps = iter(trial)
         while self._goes_on(steps):
@@ -217,8 +238,15 @@ class Trainer(VBox):
                 self._show(trial)
                 drawn = time.perf_counter()
             if now - begun > SLICE:
-                await asyncio.sleep(PAUSE)
+                try:
+                    await asyncio.sleep(PAUSE)
+                except asyncio.CancelledError as error:
+                    if cancelled is not None:
+                        raise
+                    cancelled = error
+                    trial.stop(INTERRUPTED)
                 begun = time.perf_counter()
+        return cancelled
 
     @staticmethod
     def _goes_on(steps: Iterator[str]) -> bool:
@@ -232,7 +260,7 @@ class Trainer(VBox):
         try:
             self.on_trial(record)
         except OSError as error:  # a full disk, a folder that is read-only
-            self.message.value += said(f"It could not be kept: {error}.", is_wrong=True)
+            self.message.value += said(f"It is shown, and could not be kept: {error}.", is_wrong=True)
 
     def _show(self, trial: Trial) -> None:
         """The curve as far as it has grown, and the time that is left."""
@@ -259,19 +287,25 @@ class Trainer(VBox):
         self.say(words)
         self.message.value += (
             "<details><summary>The same from code</summary><pre style='white-space:pre-wrap;font-size:12px'>"
-            f"{escape(self.code(trial))}</pre></details>"
+            f"{escaped(self.code(trial))}</pre></details>"
         )
 
     @staticmethod
     def code(trial: Trial) -> str:
-        """Lines that train the same network with `fit`, to the same weights."""
+        """Lines that train the same network with `fit`, on the same `data`, to the same weights."""
         recipe = trial.recipe
         cut = ""
         if trial.record and trial.record["stopped"]:
-            cut = f"   # and stop it after step {trial.record['steps']:,}"
+            cut = f"  # and stop it after step {trial.record['steps']:,}"
         threads = trial.record["threads"] if trial.record else trial.threads
-        own_threads = f"torch.set_num_threads({threads})\n" if threads != torch.get_num_threads() else ""
+        own_threads = ""
+        if threads != (usual := torch.get_num_threads()):
+            own_threads = f"torch.set_num_threads({threads})  # the fastest for it here; afterwards {usual} again\n"
         return (
+            "import torch\n"
+            "from utils.architectures import Architecture\n"
+            "from utils.models import build\n"
+            "from utils.training import Recipe, fit\n\n"
             f"{own_threads}torch.manual_seed({trial.seed})\n"
             f"net = build(Architecture.from_json({trial.architecture.to_json()!r}))\n"
             f"recipe = Recipe(epochs={recipe.epochs}, batch_size={recipe.batch_size}, lr={recipe.lr!r})\n"
@@ -279,7 +313,9 @@ class Trainer(VBox):
         )
 
     def say(self, words: str = "", *, is_wrong: bool = False) -> None:
-        self.message.value = said(words, is_wrong=is_wrong)
+        self.message.value, self._is_wrong = said(words, is_wrong=is_wrong), is_wrong
+
+    _is_wrong = False
 
 
 def _clinic_is_at_work() -> bool:
@@ -292,7 +328,7 @@ def _clinic_is_at_work() -> bool:
 def _bar(trial: Trial) -> str:
     """A bar, and what is going on: `training VGG (2,2), 4 s left`."""
     left = f", {max(trial.seconds_left, 0):.0f} s left" if trial.phase in ("getting ready", "training") else ""
-    words = escape(f"{trial.phase}: {trial.architecture.label}{left}")
+    words = escaped(f"{trial.phase}: {trial.architecture.label}{left}")
     return (
         f'<div style="max-width:400px;font-size:13px;line-height:1.4" role="status">'
         f'<div style="height:8px;background:{COLOURS["grid"]};border-radius:4px">'

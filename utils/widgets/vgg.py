@@ -29,6 +29,7 @@ from utils.widgets.parts import (
     WIDE,
     Drawing,
     Explorer,
+    Setting,
     button,
     column,
     guarded,
@@ -57,10 +58,15 @@ class VggExplorer(Explorer):
     """See `vgg_explorer`.
 
     architecture   the network on display; set it, and all controls move
+    reference      against which the costs are held: "LeNet", "VGG-16 (D)", …
+    batch_size     for the memory of a training step
+    image_number   of the validation images: what one number sees is drawn over it
     editor         the controls; `editor.error` says why what is set can't be built, while the last that could is shown
     trainer        `train()` and `stop()` as the buttons do
     collection     the trained networks
     """
+
+    reference, batch_size, image_number = Setting(), Setting(), Setting()
 
     def __init__(
         self, data: FashionMNIST | None = None, architecture: Architecture = START, *, seed: int = 0,
@@ -74,12 +80,14 @@ class VggExplorer(Explorer):
         self.data = data
         self.drawing, self.field, self.table = Drawing(), Drawing(), HTML()
         self.fixes = HBox(layout=Layout(flex_flow="row wrap"))
-        self.reference = menu(tuple(REFERENCES), "VGG-16 (D)", "against", width="170px")
-        self.batch_size = menu(BATCHES, 128, "batches of", width="150px")
-        self.image_number = slider(0, 0, min(99, len(data.validation) - 1), "image", width="220px")
-        for control in (self.reference, self.batch_size, self.image_number):
+        self.controls = {
+            "reference": menu(tuple(REFERENCES), "VGG-16 (D)", "against", width="170px"),
+            "batch_size": menu(BATCHES, 128, "batches of", width="150px"),
+            "image_number": slider(0, 0, min(99, len(data.validation) - 1), "image", width="220px"),
+        }
+        for control in self.controls.values():
             control.observe(self._redraw, names="value")
-        self.trainer = Trainer(data, lambda: self.architecture, self._change, self._keep, self.say_error, seed=seed)
+        self.trainer = Trainer(data, self._to_train, self._change, self._keep, self.say_error, seed=seed)
         self.collection = Collection(data, self._set, self.say_error, kept=kept)
         self.editor = ArchitectureEditor(architecture, self._changed, self.say_error)
         self._lay_out()
@@ -88,20 +96,16 @@ class VggExplorer(Explorer):
         details = Accordion(children=(self.table,), selected_index=None)
         details.set_title(0, "All layers, as a table")
         details.selected_index = None  # in ipywidgets 7 the first is open at the start
+        knobs = self.controls
         build_it = column(
-            heading("Build"), self.editor, self.message, self.fixes, row(self.reference, self.batch_size), width=NARROW
-        )
-        costs = column(
-            heading("What it is, what it costs"), self.drawing, details, self.field, row(self.image_number),
-            width=WIDE, grow=True,
+            heading("Build"), self.editor, self.message, self.fixes, row(knobs["reference"], knobs["batch_size"]),
+            self.trainer, width=NARROW,
         )  # fmt: skip
-        self.show(
-            HBox((build_it, costs), layout=SIDE_BY_SIDE),
-            HBox(
-                (column(self.trainer, width=NARROW), column(self.collection, width=WIDE, grow=True)),
-                layout=SIDE_BY_SIDE,
-            ),
-        )
+        costs = column(
+            heading("What it is, what it costs"), self.drawing, details, self.field, row(knobs["image_number"]),
+            self.collection, width=WIDE, grow=True,
+        )  # fmt: skip
+        self.show(HBox((build_it, costs), layout=SIDE_BY_SIDE))
 
     # --- from code ----------------------------------------------------------------------------------------
 
@@ -135,16 +139,13 @@ class VggExplorer(Explorer):
             return
         self.say()
         self._offer(())
-        self.trainer.suggest_rate(editor.architecture)
+        self.trainer.follow(editor.architecture)
         self._draw()
 
     def _say_why(self, error: DoesNotFit, fixes: Sequence[Fix]) -> None:
         """What is in the way, in place, and buttons for what would help; the drawing stays as it was."""
-        block = getattr(error, "block", None)
-        where = f"Block {block + 1}" if block is not None else "The head"
-        words = (
-            f"{where} can’t be built: {getattr(error, 'why', error)}. The last network that could be is still shown."
-        )
+        where = f"Block {error.block + 1}" if error.block is not None else "The head"
+        words = f"{where} can’t be built: {error.why}. The last network that could be is still shown."
         self.message.value = said(words + (" What would help:" if fixes else ""), is_wrong=True)
         self._offer(fixes)
 
@@ -163,8 +164,14 @@ class VggExplorer(Explorer):
     def _redraw(self, _: dict[str, Any]) -> None:
         self._draw()
 
+    def _to_train(self) -> Architecture:
+        """What is set; raises why, if it can't be built: nobody wants another network trained instead."""
+        if self.editor.error is not None:
+            raise self.editor.error
+        return self.architecture
+
     def _change(self, **fields: Any) -> None:
-        """Of the network on display, which the trainer trains: what is set may be one that can't be built."""
+        """Of the network on display: what is set may by now be one that can't be built."""
         self.architecture = self.architecture.change(**fields)
 
     def _set(self, architecture: Architecture) -> None:
@@ -182,16 +189,16 @@ class VggExplorer(Explorer):
         notes = totals(
             costs,
             weight_layers=architecture.weight_layers,
-            batch_size=self.batch_size.value,
-            reference=_profile_of_reference(self.reference.value),
-            of=self.reference.value,
+            batch_size=self.batch_size,
+            reference=_profile_of_reference(self.reference),
+            of=self.reference,
         )
         self.drawing.draw(network_columns(costs, title=architecture.label, notes=notes))
         self.field.draw(fields_over_image(costs, self._image(architecture.image_size)))
 
     def _image(self, size: int) -> Any:
         """A validation image as the network sees it: (size, size) uint8, however few pixels it wants."""
-        number = self.image_number.value
+        number = self.image_number
         if size < self.data.validation.pixels.shape[-1]:
             return self.data.validation.pixels[number, 0, :size, :size].cpu().numpy()
         images, _ = self.data.validation.batch(slice(number, number + 1), image_size=size)
