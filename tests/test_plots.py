@@ -35,6 +35,7 @@ from matplotlib.transforms import Affine2D
 from PIL import Image
 
 from utils import plots
+from utils.plots.sheet import text_width
 from utils.plots.style import compact
 from utils.results import Point
 from utils.training import History
@@ -607,6 +608,27 @@ def test_the_reference_is_hollow_behind_and_labelled_once():
     assert "the reference, 1 seed a" in notes(curve(EIGHT, reference=[point("a")]))
     assert front(figure) == front(curve([*EIGHT, YOURS])), "the reference is on no front of yours"
     assert CPU in axes.get_xlabel() and "images/s" in axes.get_xlabel() and "test accuracy, %" in axes.get_ylabel()
+
+
+def test_where_all_points_are_yours_their_names_stand_alone_and_a_note_says_so():
+    mine = [YOURS, replace(YOURS, label="VGG (9)", images_per_s=9_000.0)]
+    figure = curve(mine, reference=REFERENCE)
+    texts = [text.get_text() for text in labels(figure).values()]
+    assert {"VGG (1,2)", "VGG (9)"} < set(texts) and not any("yours" in text for text in texts)
+    assert "Stars: yours, 1 seed a network." in notes(figure)
+
+
+def test_a_narrow_figure_is_as_much_higher_as_its_notes_take_lines():
+    mine = [YOURS, replace(YOURS, label="VGG (9)", images_per_s=9_000.0)]
+    heights = []
+    for points in ([YOURS], mine):
+        figure = plots.throughput_accuracy(points, reference=REFERENCE, width=5.0)
+        figure.savefig(io.BytesIO(), format="png")
+        box = figure.axes[0].get_window_extent()
+        heights.append(box.height / figure.dpi)
+        for line in notes(figure).splitlines():
+            assert text_width(line, 16) < 5.0 * 96 - box.x0 * 96 / figure.dpi, line
+    assert heights[0] == pytest.approx(heights[1], abs=0.3), "two lines more take nothing from the plot"
 
 
 def test_points_in_another_order_give_the_same_picture():
@@ -1237,6 +1259,7 @@ print(*sys.modules)
 from utils import plots
 from utils.plots.style import compact
 print(*sys.modules)
+from utils.plots.sheet import text_width
 from utils.results import Point
 points = [Point(**values) for values in json.loads(sys.argv[2])]
 plots.save(plots.throughput_accuracy(points), sys.argv[1] + "/curve")

@@ -65,7 +65,9 @@ def test_the_svg_has_every_mark_where_it_was_put_and_says_what_it_shows(sheet):
     bar, frame = root.findall(f"{SVG}rect")
     assert [bar.get(name) for name in ("x", "y", "width", "height", "fill")] == ["10", "10", "20", "30", "#0072B2"]
     assert frame.get("fill") == "none" and frame.get("stroke-dasharray") == "4 2"
-    assert root.find(f"{SVG}text").text == "<5 & $x$" and root.find(f"{SVG}text").get("text-anchor") == "middle"
+    words = root.find(f"{SVG}text")
+    assert "".join(words.itertext()) == "<5 & $x$" and words.get("text-anchor") == "middle"
+    assert [part.text for part in words] == ["$", "$"], "between two in one element stands a formula, in JupyterLab"
     assert root.find(f"{SVG}polyline").get("points") == "0,50 100,50"
     address = root.find(f"{SVG}image").get("href")
     png = Image.open(io.BytesIO(base64.b64decode(address.partition("base64,")[2])))
@@ -229,7 +231,8 @@ def test_numbers_have_three_digits_and_a_prefix(number, words):
 @pytest.mark.parametrize(
     ("value", "reference", "words"),
     [(6, 10, "0.6 ×"), (12, 10_000, "0.0012 ×"), (134, 10, "13 ×"), (104, 100, "1.04 ×"), (96, 100, "0.96 ×"),
-     (1, 1, "1 ×"), (25, 10, "2.5 ×"), (123_456, 1, "123,456 ×"), (99.96, 10, "10 ×")],
+     (1, 1, "1 ×"), (25, 10, "2.5 ×"), (123_456, 1, "123,456 ×"), (99.96, 10, "10 ×"),
+     (79, 1_000_000, "0.000079 ×"), (0, 5, "0 ×")],
 )  # fmt: skip
 def test_ratios_have_two_digits_and_three_near_one(value, reference, words):
     assert times(value, reference) == words

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ipywidgets import (
     HTML,
@@ -74,6 +74,8 @@ class Explorer(Settling, VBox):
     Who builds one calls `show` with its parts in the end, and defines `sheet`: what it shows now, as one drawing.
     """
 
+    looks: ClassVar[str] = ""  # CSS of its own
+
     def __init__(self) -> None:
         self.message = HTML()
         self.controls: dict[str, Widget] = {}  # what can be set, by the name of the attribute: see Setting
@@ -82,7 +84,7 @@ class Explorer(Settling, VBox):
 
     def show(self, *parts: Widget) -> None:
         """Its parts, one below the other; the message stands where `parts` has it, or else at the end."""
-        looks = HTML(f"<style>{LOOKS}</style>", layout=Layout(display="none"))
+        looks = HTML(f"<style>{LOOKS}{self.looks}</style>", layout=Layout(display="none"))
         parts = parts if self.message in _all_within(parts) else (*parts, self.message)
         self.children = (looks, *parts)
         self._is_complete = True
@@ -312,6 +314,7 @@ def said(words: str, *, is_wrong: bool = False) -> str:
 
 # Two columns of an explorer, which JupyterLab has room for in a window of 1280, beside its list of files.
 NARROW, WIDE = "342px", "478px"
+NARROW_AND_WIDE = 342 + 478 + 12  # pixels, with what is between them
 SIDE_BY_SIDE = {"flex_flow": "row wrap", "width": "100%", "align_items": "flex-start"}
 
 

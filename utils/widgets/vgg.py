@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from ipywidgets import HTML, Accordion, HBox, Layout
+from ipywidgets import HTML, Accordion, Box, HBox, Layout
 
 from utils.architectures import PRESETS, VGG_SMALL, Architecture, DoesNotFit
 from utils.checks import of_kind, whole
@@ -25,8 +25,7 @@ from utils.widgets.collection import Collection
 from utils.widgets.editor import ArchitectureEditor
 from utils.widgets.parts import (
     NARROW,
-    SIDE_BY_SIDE,
-    WIDE,
+    NARROW_AND_WIDE,
     Drawing,
     Explorer,
     Setting,
@@ -43,6 +42,20 @@ from utils.widgets.trainer import Trainer
 
 START = VGG_SMALL["VGG-11 ⅛ + BN"]
 REFERENCES = {preset.name: preset.architecture for preset in PRESETS}
+# Beside the knobs stands what they change, and below them what trains it. In a narrow window all stands in one column,
+# in the order in which one needs it.
+LOOKS = f"""
+.bigger-and-deeper {{ container-type: inline-size; }}
+.build-and-train {{ display: grid; grid-template-columns: minmax(0, 1fr); gap: 6px 12px; }}
+.build-and-train > * {{ margin: 0; }}
+@container (min-width: {NARROW_AND_WIDE}px) {{
+  .build-and-train {{
+    grid-template: "build costs" auto "train costs" 1fr "train points" auto / {NARROW} minmax(0, 1fr);
+  }}
+  .the-build {{ grid-area: build; }} .the-costs {{ grid-area: costs; }}
+  .the-train {{ grid-area: train; }} .the-points {{ grid-area: points; }}
+}}
+"""
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -67,6 +80,7 @@ class VggExplorer(Explorer):
     """
 
     reference, batch_size, image_number = Setting(), Setting(), Setting()
+    looks = LOOKS
 
     def __init__(
         self, data: FashionMNIST | None = None, architecture: Architecture = START, *, seed: int = 0,
@@ -81,8 +95,8 @@ class VggExplorer(Explorer):
         self.drawing, self.field, self.table = Drawing(), Drawing(), HTML()
         self.fixes = HBox(layout=Layout(flex_flow="row wrap"))
         self.controls = {
-            "reference": menu(tuple(REFERENCES), "VGG-16 (D)", "against", width="170px"),
-            "batch_size": menu(BATCHES, 128, "batches of", width="150px"),
+            "reference": menu(tuple(REFERENCES), "VGG-16 (D)", "against", width="160px"),
+            "batch_size": menu(BATCHES, 128, "batches of", width="138px"),
             "image_number": slider(0, 0, min(99, len(data.validation) - 1), "image", width="220px"),
         }
         for control in self.controls.values():
@@ -97,15 +111,21 @@ class VggExplorer(Explorer):
         details.set_title(0, "All layers, as a table")
         details.selected_index = None  # in ipywidgets 7 the first is open at the start
         knobs = self.controls
-        build_it = column(
-            heading("Build"), self.editor, self.message, self.fixes, row(knobs["reference"], knobs["batch_size"]),
-            self.trainer, width=NARROW,
-        )  # fmt: skip
-        costs = column(
-            heading("What it is, what it costs"), self.drawing, details, self.field, row(knobs["image_number"]),
-            self.collection, width=WIDE, grow=True,
-        )  # fmt: skip
-        self.show(HBox((build_it, costs), layout=SIDE_BY_SIDE))
+        parts = {
+            "build": column(
+                heading("Build"), self.editor, self.message, self.fixes, row(knobs["reference"], knobs["batch_size"])
+            ),
+            "costs": column(
+                heading("What it is, what it costs"), self.drawing, details, self.field, row(knobs["image_number"])
+            ),
+            "train": self.trainer,
+            "points": self.collection,
+        }
+        for name, part in parts.items():
+            part.add_class(f"the-{name}")
+        all_parts = Box(tuple(parts.values()), layout=Layout(width="100%"))
+        all_parts.add_class("build-and-train")
+        self.show(all_parts)
 
     # --- from code ----------------------------------------------------------------------------------------
 
