@@ -221,6 +221,25 @@ def test_the_number_of_blocks_follows_mouse_and_keyboard_and_table_and_drawing_f
     shows(vgg, START.blocks[:1])
     blocks.press("ArrowRight", times=2)
     shows(vgg, with_num_blocks(START.blocks[:1], 3))
+    vgg.page.keyboard.press("ArrowRight")  # where the keyboard was, it still is
+    shows(vgg, with_num_blocks(START.blocks[:1], 4))
+
+
+@in_jupyterlab
+def test_what_trains_stands_below_the_knobs_and_the_drawing_beside_them_or_below_as_there_is_room(vgg):
+    def place(part):
+        box = vgg.explorer.locator(f".the-{part}").bounding_box()
+        return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
+
+    vgg.show_file_browser(False)
+    for width, is_beside in ((1280, True), (900, False)):
+        vgg.resize(width)
+        build_it, costs, train, points = map(place, ("build", "costs", "train", "points"))
+        assert train[1] >= build_it[3] and points[1] >= costs[3]
+        assert is_beside == (costs[0] >= build_it[2]) == (costs[1] < build_it[3])
+        assert train[1] - build_it[3] < 20 if is_beside else costs[1] >= build_it[3]
+    vgg.resize(max(WIDTHS))
+    vgg.show_file_browser(True)
 
 
 def test_the_kernel_size_follows_mouse_and_keyboard_and_table_and_drawing_follow_it(vgg):
