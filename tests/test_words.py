@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.words import percent
+from utils.words import counted, listed, percent
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,15 @@ def test_shares_have_two_digits(share, words):
 
 def test_or_so_many_places_as_you_say():
     assert (percent(0.072, 0), percent(0.072, 1), percent(1, 1)) == ("7 %", "7.2 %", "100.0 %")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(1, "1 step"), (0, "0 steps"), (20, "20 steps"), (12_345, "12,345 steps"), (0.3, "0.3 steps"), (1.0, "1 step")],
+)
+def test_one_of_a_thing_is_said_as_one_and_large_numbers_in_plain_digits(number, words):
+    assert counted(number, "step") == words
+
+
+def test_a_list_ends_with_and():
+    assert [listed(list("abc"[:n])) for n in range(4)] == ["", "a", "a and b", "a, b and c"]

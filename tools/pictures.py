@@ -24,6 +24,12 @@ SET_UP = "from utils.data import load_fashion_mnist\ndata = load_fashion_mnist()
 CELLS = {
     "explorer": "from utils.widgets import vgg_explorer\nvgg_explorer(data)",
     "laboratory": "from utils.widgets import kernel_laboratory\nkernel_laboratory(data)",
+    "viewer": """from utils.architectures import LENET
+from utils.models import build
+from utils.training import Recipe, fit
+from utils.widgets import feature_viewer
+fit(net := build(LENET), data.train, Recipe(epochs=1, lr=0.1), progress=False)
+feature_viewer({"LeNet": net}, data)""",
     "calculator": "from utils.widgets import shape_calculator\nshape_calculator()",
     "clinic": "from utils.widgets import training_clinic\ntraining_clinic(data)",
     "roofline": "from utils.widgets import roofline_explorer\nroofline_explorer()",

@@ -31,7 +31,7 @@ from utils.progress import progress_bar
 from utils.results import Point, Record, ResultsFile, points, table
 from utils.throughput import Throughput, inference_throughput, merged
 from utils.training import Callback, History, Recipe, Step, evaluate, fit
-from utils.words import percent
+from utils.words import counted, percent
 from utils.workers import Tell, WorkerDied, check_not_imported_by_worker, run_in_workers
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -574,7 +574,7 @@ def promote(experiment: Experiment, data: FashionMNIST) -> Path:
     if missing := [a.label for a, key in keys.items() if key not in measured]:
         raise ValueError(
             f"the throughput of {', '.join(missing)} is missing, as it is measured here and now (batch size "
-            f"{experiment.batch_size}, {torch.get_num_threads()} threads): run the experiment first"
+            f"{experiment.batch_size}, {counted(torch.get_num_threads(), 'thread')}): run the experiment first"
         )
     target = reference_folder(device) / file.path.name
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from utils.faults import layers_named, memory_named
 from utils.modes import keeping_modes
 from utils.profiling import profile, without_numbers
 from utils.throughput import time_repeats
-from utils.words import percent
+from utils.words import counted, percent
 
 SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices that are multiplied
 LONGEST = 0.08  # seconds: where one product would take longer, larger ones aren't tried
@@ -312,7 +312,7 @@ def layer_times(
     def median(call: Callable[[], object]) -> float:
         return statistics.median(time_repeats(call, device, repeats=repeats, seconds=seconds))
 
-    here = f"while layers were timed, with a batch of {batch_size} images of {shape}"
+    here = f"while layers were timed, with a batch of {counted(batch_size, 'image')} of {shape}"
     with memory_named(here, "Take a smaller batch_size"), keeping_modes(model):
         random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
         images = torch.randn(batch_size, *shape, generator=random, device=device)

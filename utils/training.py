@@ -41,6 +41,7 @@ from utils.faults import (
 from utils.faults import TrainingError as TrainingError  # where those who train look for it
 from utils.modes import keeping_modes
 from utils.progress import progress_bar
+from utils.words import counted
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "constant")
@@ -639,12 +640,12 @@ class Fitting:
             to_do = "You have stopped the search for a batch that fits: take a smaller batch_size"
         elif largest:
             to_do = (
-                f"About {largest} images fit: take Recipe(batch_size={largest}) or a smaller one. It makes more and "
-                f"other steps, and so another result: say so where you report it"
+                f"About {counted(largest, 'image')} fit: take Recipe(batch_size={largest}) or a smaller one. It makes "
+                f"more and other steps, and so another result: say so where you report it"
             )
         else:
             to_do = "Not even one image fits: take fewer channels, a smaller image or fewer dense units"
-        message = f"memory ran out {where}, with a batch of {asked} images ({found}). {to_do}"
+        message = f"memory ran out {where}, with a batch of {counted(asked, 'image')} ({found}). {to_do}"
         return OutOfMemory(message, largest or 0)
 
     def _largest_batch(self, too_large: int) -> int | None:

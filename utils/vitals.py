@@ -32,7 +32,7 @@ from utils.faults import (
     layers_named,
 )
 from utils.modes import keeping_modes
-from utils.words import percent
+from utils.words import counted, percent
 
 NOTE = (
     "activation: how much what a layer hands on differs from image to image. gradient: how strongly the loss of an "
@@ -283,7 +283,9 @@ def first_losses(losses: Sequence[float], num_classes: int = 10) -> Diagnosis:
     if (bad := next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)) is not None:
         return Diagnosis("no number", f"At step {bad + 1} the loss is {losses[bad]}: the numbers have grown too large.")
     if len(losses) < FEWEST:
-        return Diagnosis("few", f"After {len(losses)} steps nothing can be said: it takes {FEWEST} at least.")
+        return Diagnosis(
+            "few", f"After {counted(len(losses), 'step')} nothing can be said: it takes {FEWEST} at least."
+        )
     mean, error = _mean_and_error(losses[-LAST:])
     found = f"The last {LAST} steps have a loss of {mean:.3f} ± {error:.3f}; chance, ln({num_classes}), is {chance:.3f}"
     if _has_left(mean, error, chance):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
-from utils.plots.style import COLOURS, LessonFigure, counted, headline, listed, style
+from utils.plots.style import COLOURS, LessonFigure, headline, style
 from utils.plots.tradeoff import lower_fence
+from utils.words import counted, listed
 
 if TYPE_CHECKING:
     from utils.results import Record

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from utils.checks import dict_of, of_kind
-from utils.plots.style import COLOURS, LessonFigure, counted, headline, listed, style, text_on
+from utils.plots.style import COLOURS, LessonFigure, headline, style, text_on
+from utils.words import counted, listed
 
 if TYPE_CHECKING:
     from utils.profiling import Profile

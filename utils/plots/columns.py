@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.plots.sheet import Sheet, text_width, wrapped
-from utils.plots.style import COLOURS, listed, readable, to_array
-from utils.words import percent
+from utils.plots.style import COLOURS, readable, to_array
+from utils.words import listed, percent
 
 if TYPE_CHECKING:
     from utils.profiling import Profile

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from utils.checks import shown, whole
-from utils.plots.style import COLOURS, CYCLE, LessonFigure, counted, headline, listed, readable, style
+from utils.plots.style import COLOURS, CYCLE, LessonFigure, headline, readable, style
+from utils.words import counted, listed
 
 if TYPE_CHECKING:
     from utils.results import Record

@@ -14,7 +14,8 @@ from matplotlib.text import Text
 
 from utils.architectures import Architecture, Block
 from utils.checks import of_kind, tuple_of
-from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, listed, style, text_size
+from utils.plots.style import COLOURS, WIDTH, LessonFigure, style, text_size
+from utils.words import counted, listed
 
 # All lengths are inches, and the axes' units are inches as well: what is measured here is what is on the page.
 MARGIN = 0.15

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from utils.plots.sheet import SMALLEST_TEXT, Sheet, shortened, wrapped
-from utils.plots.style import COLOURS, counted, listed
+from utils.plots.style import COLOURS
+from utils.words import counted, listed
 
 WIDTH, PATCHES_WIDTH = 598, 460  # pixels, of the two sheets: side by side in a window of 1280
 EDGE = 4  # free at the left and the right, for the frames

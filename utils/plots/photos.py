@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from utils.checks import shown, tuple_of
-from utils.plots.style import COLOURS, WIDTH, LessonFigure, counted, style, text_size
+from utils.plots.style import COLOURS, WIDTH, LessonFigure, style, text_size
+from utils.words import counted
 
 if TYPE_CHECKING:
     from utils.photos import Prediction

@@ -17,14 +17,13 @@ from utils.plots.style import (
     COLOURS,
     WIDTH,
     LessonFigure,
-    counted,
     headline,
-    listed,
     style,
     text_on,
     text_size,
     to_array,
 )
+from utils.words import counted, listed
 
 LEAST_COLUMNS = 4  # of a grid of images, filled or not: one picture alone is not blown up to the page's width
 

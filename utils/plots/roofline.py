@@ -16,7 +16,8 @@ from utils.checks import shown
 from utils.plots.axes import HALO, make_logarithmic, place_texts
 from utils.plots.bars import KINDS
 from utils.plots.labels import Boxes, samples
-from utils.plots.style import COLOURS, LessonFigure, counted, headline, style, text_size
+from utils.plots.style import COLOURS, LessonFigure, headline, style, text_size
+from utils.words import counted
 
 if TYPE_CHECKING:
     from utils.roofline import Ceilings, LayerTimes

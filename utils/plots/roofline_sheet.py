@@ -15,7 +15,8 @@ from utils.plots.labels import boxes_round, place_labels, samples
 from utils.plots.panel import Panel, Scale
 from utils.plots.roofline import ALMOST_NOTHING, above_in_words, numbered, percent, unit_prefix, with_unit
 from utils.plots.sheet import SMALLEST_TEXT, Sheet, text_width, wrapped
-from utils.plots.style import COLOURS, counted
+from utils.plots.style import COLOURS
+from utils.words import counted
 
 if TYPE_CHECKING:
     from utils.roofline import Ceilings, LayerTimes

@@ -170,13 +170,3 @@ def to_array(values: Any, *, is_finite: bool = True) -> np.ndarray:
             f"nan or infinite: if they come from a network, a training that failed has spoilt it; build it anew"
         )
     return array
-
-
-def counted(number: float, noun: str) -> str:
-    """`1 image`, `20 images`, `0.3 epochs`."""
-    return f"{number:,.4g} {noun}{'s' * (number != 1)}"
-
-
-def listed(words: list[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -18,8 +18,9 @@ from utils.checks import one_of, tuple_of, whole
 from utils.plots.axes import HALO, make_logarithmic, place_texts
 from utils.plots.labels import boxes_round, samples
 from utils.plots.sheet import wrapped
-from utils.plots.style import COLOURS, CSS_DPI, WIDTH, LessonFigure, counted, headline, readable, style
+from utils.plots.style import COLOURS, CSS_DPI, WIDTH, LessonFigure, headline, readable, style
 from utils.results import Point, pareto_front
+from utils.words import counted
 
 # Families differ by marker and by colour; what isn't one of the three is a diamond.
 LOOKS = {

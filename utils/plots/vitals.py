@@ -13,7 +13,8 @@ from matplotlib.ticker import NullLocator
 
 from utils.checks import shown
 from utils.plots.curves import MARKERS, spread
-from utils.plots.style import CYCLE, LessonFigure, counted, headline, readable, style
+from utils.plots.style import CYCLE, LessonFigure, headline, readable, style
+from utils.words import counted
 
 if TYPE_CHECKING:
     from utils.vitals import VitalSigns

@@ -21,7 +21,6 @@ from utils.faults import TrainingError, loss_is_no_number
 from utils.models import build
 from utils.plots.clinic import first_losses_sheet, vital_signs_sheet
 from utils.plots.sheet import Sheet, below
-from utils.plots.style import counted
 from utils.randomness import undisturbed
 from utils.training import Recipe, Step, train
 from utils.vitals import Diagnosis, VitalSigns, diagnosis, first_losses, vital_signs
@@ -47,6 +46,7 @@ from utils.widgets.parts import (
     tick,
 )
 from utils.widgets.trainer import RATES, Trainer
+from utils.words import counted
 
 NUM_STEPS = 20
 NUM_IMAGES = 64  # on which the vital signs are taken: 50 ms on two cores
@@ -394,7 +394,7 @@ class TrainingClinic(Explorer):
         self.diagnosis = diagnosis(self.before) if after is None else diagnosis(after, self.before)
         steps = f"after {counted(len(self.losses), 'step')}"
         when = "before training" if after is None else steps
-        seen_on = f"({when.capitalize()}, on {self.before.num_images} images, seed {self.seed}.)"
+        seen_on = f"({when.capitalize()}, on {counted(self.before.num_images, 'image')}, seed {self.seed}.)"
         self._vitals.draw(
             vital_signs_sheet(
                 self.before, after, title=self._patient(), after_what=steps, words=f"{self.diagnosis.words} {seen_on}"

@@ -19,10 +19,9 @@ from utils.kept import Kept, free_name, is_beside, point_of
 from utils.plots import learning_curves, save, throughput_accuracy
 from utils.plots.columns import short
 from utils.plots.curves import Curve
-from utils.plots.style import counted
 from utils.results import Record
 from utils.widgets.parts import Drawing, button, guarded, heading, label, no_formula, row, said, tick
-from utils.words import percent
+from utils.words import counted, percent
 
 MOST_COMPARED = 5  # curves in one plot
 PLOT_WIDTH = 7.0  # inches: an explorer has less room than a page

@@ -27,6 +27,7 @@ from utils.widgets.parts import (
     slider,
     tick,
 )
+from utils.words import counted
 
 KERNELS = (1, 3, 5, 7, 9, 11, 13)
 CHANNELS = (1, 2, 3, 4, 8, 9, 16, 32, 64, 128, 256, 512)
@@ -179,9 +180,9 @@ def timing_in_words(timing: Timing, stack: Stack, large: Stack, macs_ratio: floa
         return f"{one.label} {'takes' if one.num_convs == 1 else 'take'} {median} ms an image ({least} to {most})"
 
     measured = timing.large
-    images = "1 image" if measured.batch_size == 1 else f"{measured.batch_size} images"
     return (
-        f"On {measured.device}, {images} at a time in {measured.dtype}, in {measured.repeats} rounds: "
+        f"On {measured.device}, {counted(measured.batch_size, 'image')} at a time in {measured.dtype}, in "
+        f"{counted(measured.repeats, 'round')}: "
         f"{took(large, timing.large)}, {took(stack, timing.stack)}. That is {timing.ratio:.2f} × the time, with "
         f"{macs_ratio:.2f} × the MACs."
     )

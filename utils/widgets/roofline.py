@@ -16,7 +16,6 @@ from utils.models import build
 from utils.plots.roofline import numbered
 from utils.plots.roofline_sheet import roofline_sheet, shares_sheet
 from utils.plots.sheet import Sheet, below
-from utils.plots.style import counted
 from utils.randomness import undisturbed
 from utils.roofline import (
     Ceilings,
@@ -43,6 +42,7 @@ from utils.widgets.parts import (
     menu,
     row,
 )
+from utils.words import counted
 
 SMALL = {p.name: p.architecture for p in PRESETS if p.architecture.image_size <= 32}
 START = "AlexNet small"

@@ -37,7 +37,7 @@ from utils.widgets.parts import (
     said,
     start,
 )
-from utils.words import percent
+from utils.words import counted, percent
 
 TIMES = {"10 s": 10.0, "30 s": 30.0, "2 min": 120.0}
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -279,7 +279,7 @@ class Trainer(VBox):
         stopped = f" (stopped {record['stopped']})" if record["stopped"] else ""
         words = (
             f"{percent(record['accuracy'], 1)} of the {len(self.data.validation):,} validation images are right, after "
-            f"{record['steps']:,} steps over {plan.num_images:,} images{rounds}{stopped}; "
+            f"{counted(record['steps'], 'step')} over {counted(plan.num_images, 'image')}{rounds}{stopped}; "
             f"{record['throughput']['images_per_s']:,.0f} images/s in inference."
         )
         if record["warning"]:
