@@ -404,3 +404,39 @@ def test_run_as_a_program_it_describes_the_device(driver, capsys, monkeypatch):
     monkeypatch.setattr(device, "PROJECT", Path(device.__file__).parents[1])
     runpy.run_path(device.__file__, run_name="__main__")
     assert capsys.readouterr().out == f"{describe()}\n"
+
+
+# --- which device -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["gpu", "meta", "cuda:99", "cpu:1", 7.5, ""])
+def test_a_device_that_isnt_here_is_refused_with_those_that_are(wrong):
+    with pytest.raises(ValueError, match=rf"device must be one that torch finds here, 'cpu'.*, got {wrong!r}: ."):
+        device.device_named(wrong)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_where_there_is_none_says_where_to_get_it():
+    with pytest.raises(ValueError, match=r"got 'cuda': .*Change runtime type"):
+        device.device_named("cuda")
+
+
+def test_a_device_that_is_here_is_taken_and_the_fastest_where_none_is_named():
+    assert device.device_named("cpu") == torch.device("cpu") == device.device_named(torch.device("cpu"))
+    assert device.device_named() == device.pick_device()
+
+
+@pytest.mark.parametrize("takes", ["load_fashion_mnist", "ceilings", "roofline_explorer", "kernel_laboratory"])
+def test_whoever_takes_a_device_refuses_one_that_isnt_here(takes):
+    from utils.data import load_fashion_mnist
+    from utils.roofline import ceilings
+    from utils.widgets import kernel_laboratory, roofline_explorer
+
+    calls = {
+        "load_fashion_mnist": load_fashion_mnist,
+        "ceilings": ceilings,
+        "roofline_explorer": roofline_explorer,
+        "kernel_laboratory": kernel_laboratory,
+    }
+    with pytest.raises(ValueError, match="device must be one that torch finds here"):
+        calls[takes](device="gpu")

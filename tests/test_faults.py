@@ -224,6 +224,17 @@ def test_after_the_first_step_too():
     assert "float16" not in str(faults.loss_is_no_number([2.3, math.inf], 10, 0.1, "bfloat16", None))
 
 
+@pytest.mark.parametrize("losses", [[math.inf], [2.3, math.inf], [math.log(10)] * 60])
+def test_batch_norm_is_advised_only_where_there_is_none(losses):
+    for norm, is_advised in (("none", True), ("batch", False)):
+        net = build(SMALL.change(norm=norm))
+        if math.isfinite(losses[-1]):
+            words = learnt_nothing(losses, torch.arange(100) % 10, 0.1, net)
+        else:
+            words = str(faults.loss_is_no_number(losses, 100, 0.1, "float32", None, net))
+        assert ('norm="batch"' in words) == is_advised and 'init="he", if its weights are drawn in another way' in words
+
+
 @pytest.mark.parametrize("call", [evaluate, lambda model, seen: quiet(model, Floats(40), validation=seen)])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_spoilt_image_among_those_that_are_not_trained_on_is_named(call, value):
@@ -383,7 +394,10 @@ def test_out_of_memory_names_about_the_largest_batch_that_fits_and_changes_nothi
     largest, message = caught.value.largest_batch, str(caught.value)
     assert room * 7 / 8 - 1 <= largest <= room and largest in model.seen
     assert "memory ran out at step 1 of 6, on " in message and "with a batch of 64 images" in message
-    assert f"About {largest} images fit: take Recipe(batch_size={largest})" in message and "More words" not in message
+    words = "1 image" if largest == 1 else f"{largest} images"
+    assert (
+        f"There is room for about {words}: take Recipe(batch_size={largest})" in message and "More words" not in message
+    )
     assert same(copy_of(model), before), "batch norm's statistics as well"
     assert all(p.grad is None for p in model.parameters()) and recipe.batch_size == 64
     assert quiet(model, images(200), replace(recipe, batch_size=largest)).stopped is None
@@ -594,7 +608,7 @@ def test_a_network_that_learns_nothing_is_told_so(capsys):
     recipe = Recipe(epochs=10, batch_size=20, lr=0.01, momentum=0.0, dtype="float32")
     history = fit(model, images(100), recipe)
     assert history.warning.startswith("the loss stayed at ln 10 = 2.303 (it is 2.3")
-    assert 'init="he" or norm="batch"' in history.warning and "lr=0.01, try a third" in history.warning
+    assert 'try norm="batch"; or init="he"' in history.warning and "lr=0.01, try a third" in history.warning
     assert "or the rate is far too low" in history.warning
     assert "clinic in lesson 04" in history.warning
     assert capsys.readouterr().out == f"Look out: {history.warning}.\n"

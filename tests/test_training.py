@@ -547,7 +547,7 @@ def test_the_first_loss_that_is_no_number_is_an_error(monkeypatch, at, model, pi
     else:
         why = (
             "The images and the first weights were all right, so most often the learning rate is too high: it is "
-            'lr=0.01, try a third of it. Else try init="he" or norm="batch"'
+            'lr=0.01, try a third of it. Else try norm="batch"; or init="he"'
         )
     assert str(caught.value).startswith(f"the loss became {found} at step {at} of 8; {good}. {why}")
     ends_epoch = 4 if at <= 4 else 8

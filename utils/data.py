@@ -32,6 +32,7 @@ import torch
 from torch.nn import functional as F
 
 from utils.checks import with_tilde
+from utils.device import device_named
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -228,14 +229,16 @@ def load_fashion_mnist(
 
     report: called with a line about each source that was tried.
 
-    Raises DataError for a file that is there and isn't what it should be, wherever it lies. It is left as it is.
+    Raises ValueError for a device that isn't here, DataError for a file that is there and isn't what it should be,
+    wherever it lies. It is left as it is.
     """
     import platformdirs
 
     raw = Path(folder or platformdirs.user_cache_dir("bigger-and-deeper")).expanduser() / "FashionMNIST" / "raw"
+    device = device_named(device)
     whole = _from_named_folder() or _from_cache(raw, report) or _from_sources(raw, report)
     contents, source = whole or _from_sample(report)
-    data = _assemble(contents, source, torch.device(device), is_sample=whole is None)
+    data = _assemble(contents, source, device, is_sample=whole is None)
     report(f"Fashion-MNIST: {len(data.all_train):,} + {len(data.test):,} images from {source}")
     return data
 

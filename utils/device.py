@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from utils.cores import cpu_cores
+from utils.words import listed
 
 PROJECT = Path(__file__).resolve().parent.parent
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -32,6 +33,28 @@ def pick_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def device_named(device: torch.device | str | None = None) -> torch.device:
+    """The device that is meant, which has to be here; None: the fastest. ValueError, with what to do, for another."""
+    if device is None:
+        return pick_device()
+    here = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):  # no such name
+        found = None
+    if found is None or found.type not in here or (found.index or 0) >= _number_of(found.type):
+        to_do = gpu_advice() or "in Colab choose a GPU under Runtime → Change runtime type"
+        if torch.cuda.is_available():
+            to_do = "take one of those"
+        names = listed([repr(name) for name in here])
+        raise ValueError(f"device must be one that torch finds here, {names}, got {device!r}: {to_do}")
+    return found
+
+
+def _number_of(kind: str) -> int:
+    return torch.cuda.device_count() if kind == "cuda" else 1
 
 
 @functools.cache

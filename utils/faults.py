@@ -70,9 +70,12 @@ def check_weights(model: nn.Module) -> None:
 
 
 def loss_is_no_number(
-    losses: Sequence[float], total: int, lr: float, dtype: str, spoilt_image: str | None
+    losses: Sequence[float], total: int, lr: float, dtype: str, spoilt_image: str | None, model: nn.Module | None = None
 ) -> TrainingError:
-    """The error for a run whose last loss (of `losses`, one a step) is none. spoilt_image: what its batch holds."""
+    """The error for a run whose last loss (of `losses`, one a step) is none. spoilt_image: what its batch holds.
+
+    model: the network, so that nothing is advised that it has already.
+    """
     step, before = len(losses), losses[:-1]
     good = f"the last good loss was {before[-1]:.4g}" if before else "it was never a number"
     message = f"the loss became {losses[-1]} at step {step} of {total}; {good}. "
@@ -81,14 +84,21 @@ def loss_is_no_number(
     elif not before:
         message += (
             f"The images and the weights are all right, so it is the scale: from layer to layer the numbers grow until "
-            f'they are too large. Try init="he", a smaller init_std or norm="batch"{_range_of(dtype)}'
+            f"they are too large. Try {_steadier(model)}, or a smaller init_std{_range_of(dtype)}"
         )
     else:
         message += (
             f"The images and the first weights were all right, so most often the learning rate is too high: it is "
-            f'lr={lr}, try a third of it. Else try init="he" or norm="batch"{_range_of(dtype)}'
+            f"lr={lr}, try a third of it. Else try {_steadier(model)}{_range_of(dtype)}"
         )
     return TrainingError(message)
+
+
+def _steadier(model: nn.Module | None) -> str:
+    """What keeps a network's numbers in bounds from layer to layer, and can't be seen to be there already."""
+    he = 'init="he", if its weights are drawn in another way'
+    has_norm = model is not None and any(isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)) for m in model.modules())
+    return he if has_norm else f'norm="batch"; or {he}'
 
 
 def _range_of(dtype: str) -> str:
@@ -230,10 +240,10 @@ def _layer_where(model: nn.Module, error: BaseException) -> tuple[str, nn.Module
 # --- nothing learnt -------------------------------------------------------------------------------------------------
 
 
-def learnt_nothing(losses: Sequence[float], labels: Tensor, lr: float) -> str | None:
+def learnt_nothing(losses: Sequence[float], labels: Tensor, lr: float, model: nn.Module | None = None) -> str | None:
     """In words, if the loss ends where a network has it that ignores its images: at ln(classes). None if all is well.
 
-    losses: one a step. Of fewer than 50 steps nothing is said.
+    losses: one a step. Of fewer than 50 steps nothing is said. model: so that nothing is advised that it has already.
     """
     classes = len(labels.unique())
     chance = math.log(classes)
@@ -246,7 +256,7 @@ def learnt_nothing(losses: Sequence[float], labels: Tensor, lr: float) -> str | 
     return (
         f"the loss stayed at ln {classes} = {chance:.3f} (it is {mean:.3f}): the network has learnt nothing, it gives "
         f"each of the {classes} classes the same chance. Either the signal vanishes on its way through the layers (try "
-        f'init="he" or norm="batch"), or its units died at too high a rate (it is lr={lr}, try a third of it), or the '
+        f"{_steadier(model)}), or its units died at too high a rate (it is lr={lr}, try a third of it), or the "
         f"rate is far too low to move anything. The clinic in lesson 04 shows how to tell which"
     )
 

@@ -23,7 +23,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
 from utils.checks import is_number, of_kind, whole
-from utils.device import device_name, dtype_name, resolve_dtype, versions
+from utils.device import device_name, device_named, dtype_name, resolve_dtype, versions
 from utils.faults import layers_named, memory_named
 from utils.modes import keeping_modes
 from utils.profiling import profile, without_numbers
@@ -80,7 +80,7 @@ def ceilings(device: torch.device | str = "cpu", dtype: str = "auto") -> Ceiling
 
     Raises ValueError for an unknown dtype, OutOfMemory where the device has no room.
     """
-    device = torch.device(device)
+    device = device_named(device)
     compute_in = resolve_dtype(dtype, device)
     with torch.inference_mode(), memory_named("while the device's ceilings were measured", "Free some and try again"):
         return Ceilings(
@@ -154,7 +154,7 @@ def layer_work(
     """
     of_kind("model", model, nn.Module, "build(LENET)")
     whole("batch_size", batch_size, least=1)
-    device = torch.device(device)
+    device = device_named(device)
     compute_in = resolve_dtype(dtype, device)
     costs = profile(model, input_shape)
     network = without_numbers(model).eval()
@@ -304,7 +304,7 @@ def layer_times(
     whole("repeats", repeats, least=1)
     if not is_number(seconds) or seconds < 0:
         raise ValueError(f"seconds must be a number of at least 0, got {seconds!r}")
-    device = torch.device(device)
+    device = device_named(device)
     compute_in = resolve_dtype(dtype, device)
     costs = profile(model, input_shape)
     shape = costs.input_shape

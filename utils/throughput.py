@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from utils.checks import image_shape, is_number, of_kind, whole
-from utils.device import device_name, dtype_name, resolve_dtype, synchronize, versions
+from utils.device import device_name, device_named, dtype_name, resolve_dtype, synchronize, versions
 from utils.faults import check_not_lazy, layers_named, memory_named
 from utils.modes import keeping_modes
 
@@ -63,7 +63,7 @@ def inference_throughput(
     if not is_number(seconds) or seconds < 0:
         raise ValueError(f"seconds must be a number of at least 0, got {seconds!r}")
     input_shape = image_shape("input_shape", input_shape)
-    device = torch.device(device)
+    device = device_named(device)
     compute_in = resolve_dtype(dtype, device)
     random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
     here = f"while throughput was measured, with a batch of {batch_size} images of {input_shape}"

@@ -619,14 +619,16 @@ class Fitting:
             losses = self.losses[:number].tolist()
             its_images = itertools.islice(shuffled(self.data, self.recipe, self.seed), number - 1, number)
             spoilt = _spoilt_image(self.data, its_images, self.image_size)
-            raise loss_is_no_number(losses, self.history.total_steps, self.recipe.lr, self.history.dtype, spoilt)
+            raise loss_is_no_number(
+                losses, self.history.total_steps, self.recipe.lr, self.history.dtype, spoilt, self.model
+            )
 
     def _check_end(self) -> None:
         """The last step's weights, which no loss has seen; and whether anything was learnt."""
         losses, lr = self.history.losses, self.recipe.lr
         if losses and (found := not_finite_in(self.model)):
             raise weights_are_no_numbers(found, self.done, self.history.total_steps, losses[-1], lr)
-        self.history.warning = learnt_nothing(losses, self.data.labels, lr)
+        self.history.warning = learnt_nothing(losses, self.data.labels, lr, self.model)
         if self.history.warning and self.progress:
             print(f"Look out: {self.history.warning}.")
 
@@ -640,8 +642,8 @@ class Fitting:
             to_do = "You have stopped the search for a batch that fits: take a smaller batch_size"
         elif largest:
             to_do = (
-                f"About {counted(largest, 'image')} fit: take Recipe(batch_size={largest}) or a smaller one. It makes "
-                f"more and other steps, and so another result: say so where you report it"
+                f"There is room for about {counted(largest, 'image')}: take Recipe(batch_size={largest}) or a smaller "
+                f"one. It makes more and other steps, and so another result: say so where you report it"
             )
         else:
             to_do = "Not even one image fits: take fewer channels, a smaller image or fewer dense units"

@@ -313,7 +313,7 @@ class TrainingClinic(Explorer):
             for step in self._steps(nets):
                 run.losses.append(float(step.loss))
                 if not math.isfinite(run.losses[-1]):
-                    raise loss_is_no_number(run.losses, NUM_STEPS, run.settings.lr, "float32", None)
+                    raise loss_is_no_number(run.losses, NUM_STEPS, run.settings.lr, "float32", None, nets[0])
                 yield
 
     async def _train(self, run: _Run) -> None:

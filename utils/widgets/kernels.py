@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from utils.checks import of_kind
 from utils.data import FashionMNIST, load_fashion_mnist
-from utils.device import pick_device
+from utils.device import device_named
 from utils.faults import OutOfMemory
 from utils.plots.kernels import costs, short, what_they_see
 from utils.plots.sheet import Sheet, below
@@ -50,8 +51,9 @@ class KernelLaboratory(Explorer):
     def __init__(self, data: FashionMNIST | None = None, device: torch.device | str | None = None) -> None:
         super().__init__()
         data = load_fashion_mnist(report=lambda line: None) if data is None else data
+        of_kind("data", data, FashionMNIST, "load_fashion_mnist()")
         self._image = data.validation.pixels[IMAGE].cpu().numpy()  # (1, 28, 28)
-        self.device = torch.device(device) if device is not None else pick_device()
+        self.device = device_named(device)
         self.timing: Timing | None = None
         wide = {"width": "300px"}
         self.controls = {

@@ -10,7 +10,7 @@ from ipywidgets import HBox
 
 from utils.architectures import PRESETS, Architecture
 from utils.checks import of_kind
-from utils.device import device_name, pick_device
+from utils.device import device_name, device_named
 from utils.faults import OutOfMemory
 from utils.models import build
 from utils.plots.roofline import numbered
@@ -84,7 +84,7 @@ class RooflineExplorer(Explorer):
         device: torch.device | str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.device = pick_device() if device is None else torch.device(device)
+        self.device = device_named(device)
         if roof is not None:
             of_kind("roof", roof, Ceilings, "ceilings(device)")
         self.roof = ceilings(self.device) if roof is None else roof
