@@ -259,7 +259,7 @@ def test_as_far_as_the_large_one_takes_the_fewest_that_do():
         assert found.receptive_field >= large
         assert found.num_convs == 1 or Stack(kernel_size, found.num_convs - 1).receptive_field < large
     assert as_far_as(1, Stack(1)) == Stack(1)
-    with pytest.raises(ValueError, match=r"1×1 kernels see one pixel, .* one 5×5 sees 5×5: take a kernel_size of 3"):
+    with pytest.raises(ValueError, match=r"1×1 kernels see one pixel, .* one 5×5 sees 5×5: take 3×3"):
         as_far_as(1, Stack(5))
 
 

@@ -32,6 +32,13 @@ def lab(tiny):
     return kernel_laboratory(tiny, device="cpu")
 
 
+@pytest.mark.parametrize("wrong", ["MNIST", torch.zeros(3, 1, 28, 28)])
+def test_what_isnt_the_data_is_refused_and_so_are_its_parts(tiny, wrong):
+    for data in (wrong, tiny.train):
+        with pytest.raises(ValueError, match=r"data must be a FashionMNIST, such as load_fashion_mnist\(\)"):
+            kernel_laboratory(data)
+
+
 def only(sheet, name):
     (mark,) = [mark for mark in sheet.marks if mark.name == name]
     return mark
@@ -219,8 +226,9 @@ def test_with_the_tick_the_stack_sees_as_far_as_the_large_one(lab, large, small,
     ("large", "small", "number", "words"),
     [
         (7, 5, 2, "No number of 5×5 sees just as far as one 7×7: two 5×5 see 9×9"),
+        (1, 3, 1, "No number of 3×3 sees just as far as one 1×1: one 3×3 sees 3×3, the next that is more."),
         (5, 13, 1, "No number of 13×13 sees just as far as one 5×5: one 13×13 sees 13×13"),
-        (5, 1, 2, "1×1 kernels see one pixel, however many there are, and one 5×5 sees 5×5: take a kernel_size of 3"),
+        (5, 1, 2, "1×1 kernels see one pixel, however many there are, and one 5×5 sees 5×5: take 3×3"),
     ],
 )
 def test_where_no_number_sees_just_as_far_that_is_said(lab, large, small, number, words):
@@ -229,7 +237,7 @@ def test_where_no_number_sees_just_as_far_that_is_said(lab, large, small, number
     lab.stack_kernel_size = small
     assert lab.num_convs == number and words in lab.message.value and 'role="alert"' in lab.message.value
     assert f"{lab.stack.label}" in lab.seen.drawn.words(), "it is drawn all the same"
-    lab.stack_kernel_size = 3
+    lab.stack_kernel_size = 3 if large > 1 else 1
     assert lab.message.value == ""
 
 

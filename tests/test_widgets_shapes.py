@@ -206,7 +206,8 @@ def test_a_kernel_larger_than_the_image_is_refused_in_words_and_the_last_drawing
     drawn, formula = calculator.drawing.drawn, calculator.formula.value
     calculator.controls["kernel_size"].value = 13
     words = calculator.message.value
-    assert "kernel_size is 13, and there are only 11×11 pixels" in words and "at most 11" in words
+    assert "a window of 13×13 has no room on 11×11 pixels" in words and "a kernel of at most 11" in words
+    assert "_" not in words, "names from the code say nothing to who turns knobs"
     assert 'role="alert"' in words
     assert calculator.drawing.drawn is drawn and calculator.formula.value == formula
     calculator.controls["column"].value = 1
@@ -219,7 +220,8 @@ def test_pooling_larger_than_what_is_left_is_refused_in_words(calculator):
     stages = calculator.stages
     calculator.controls["pool_kernel_size"].value = 4
     words = calculator.message.value
-    assert "pool_kernel_size is 4, and the convolution leaves only 3×3" in words
+    assert "the pooling’s window of 4×4 has no room on the 3×3 that the convolution leaves" in words
+    assert "_" not in words
     assert calculator.stages is stages
     enough = int(re.search(r"a size of at least (\d+)", words)[1])
     calculator.controls["size"].value = enough - 1

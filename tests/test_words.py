@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.words import counted, listed, percent
+from utils.words import counted, duration, listed, percent, plain
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,12 @@ def test_one_of_a_thing_is_said_as_one_and_large_numbers_in_plain_digits(number,
 
 def test_a_list_ends_with_and():
     assert [listed(list("abc"[:n])) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_no_number_is_written_with_an_exponent():
+    assert [plain(n) for n in (0.0123, 1.26, 126, 12_600)] == ["0.012", "1.3", "130", "13,000"]
+    assert plain(1234, 3) == "1,230"
+
+
+def test_seconds_are_milliseconds_where_they_are_few():
+    assert [duration(s) for s in (0.0352, 0.1, 1.44, 2, 1234)] == ["35 ms", "0.1 s", "1.4 s", "2 s", "1,234 s"]

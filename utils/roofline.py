@@ -28,7 +28,7 @@ from utils.faults import layers_named, memory_named
 from utils.modes import keeping_modes
 from utils.profiling import profile, without_numbers
 from utils.throughput import time_repeats
-from utils.words import counted, percent
+from utils.words import counted, percent, plain
 
 SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices that are multiplied
 LONGEST = 0.08  # seconds: where one product would take longer, larger ones aren't tried
@@ -464,13 +464,15 @@ def why_slow(
     images = f"{batch_size} images" if batch_size > 1 else "one image"
     words = (
         f"{names[place]} ({layer['name']}, {layer.layer}) uses each weight that it reads for {images}; FLOPs per byte "
-        f"moved: {layer.intensity:.2g}. "
+        f"moved: {plain(layer.intensity)}. "
     )
     if layer.intensity < ceilings.ridge:
         share = percent(allowed / ceilings.flops_per_s)
-        words += f"Below {ceilings.ridge:.3g} memory is the limit, and allows {share} of what the arithmetic can do."
+        words += (
+            f"Below {plain(ceilings.ridge, 3)} memory is the limit, and allows {share} of what the arithmetic can do."
+        )
     else:
-        words += f"Above {ceilings.ridge:.3g} arithmetic is the limit, and not memory."
+        words += f"Above {plain(ceilings.ridge, 3)} arithmetic is the limit, and not memory."
     if times is None:
         return words
     measured = times.layers.iloc[place]

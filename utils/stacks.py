@@ -19,10 +19,19 @@ from utils.architectures import Conv
 from utils.blocks import vgg_block
 from utils.checks import whole
 from utils.throughput import Throughput, inference_throughput, merged
+from utils.words import duration
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 # --- a window that slides ---------------------------------------------------------------------------------------------
+
+
+class WindowDoesNotFit(ValueError):
+    """There is no room for a window. The message is for who writes code; `why`, without names, for who turns knobs."""
+
+    def __init__(self, message: str, *, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Sliding:
     """A window of `kernel_size` pixels on a row of `size` pixels, `padding` zeros at either end, moved by `stride`.
 
     Images and windows are square here, so rows and columns are alike. Pixels are counted from 0, as Python does; the
-    padding is what lies below 0 and above size − 1. Raises ValueError if the window doesn't fit once.
+    padding is what lies below 0 and above size − 1. Raises WindowDoesNotFit (a ValueError) if it doesn't fit once.
     """
 
     size: int
@@ -44,10 +53,13 @@ class Sliding:
         if self.count < 1:
             padded = self.size + 2 * self.padding
             padding = math.ceil((self.kernel_size - self.size) / 2)
-            raise ValueError(
-                f"kernel_size is {self.kernel_size}, and there are only {padded}×{padded} pixels to look at (size "
-                f"{self.size}, padding {self.padding}): take a kernel_size of at most {padded}, a padding of at least "
-                f"{padding}, or a size of at least {self.kernel_size - 2 * self.padding}"
+            size, side = self.kernel_size - 2 * self.padding, self.kernel_size
+            raise WindowDoesNotFit(
+                f"kernel_size is {side}, and there are only {padded}×{padded} pixels to look at (size {self.size}, "
+                f"padding {self.padding}): take a kernel_size of at most {padded}, a padding of at least {padding}, or "
+                f"a size of at least {size}",
+                why=f"a window of {side}×{side} has no room on {padded}×{padded} pixels, the padding counted. Take a "
+                f"kernel of at most {padded}, a padding of at least {padding}, or a size of at least {size}",
             )
 
     @property
@@ -192,7 +204,7 @@ def as_far_as(kernel_size: int, large: Stack) -> Stack:
     if kernel_size == 1 and large.receptive_field > 1:
         raise ValueError(
             f"1×1 kernels see one pixel, however many there are, and {large.label} sees "
-            f"{large.receptive_field}×{large.receptive_field}: take a kernel_size of 3"
+            f"{large.receptive_field}×{large.receptive_field}: take 3×3"
         )
     return Stack(kernel_size, max(1, math.ceil((large.receptive_field - 1) / max(1, kernel_size - 1))))
 
@@ -316,8 +328,8 @@ def _seconds_of_one(measure: Callable[[int, int, float], Sequence[Throughput]], 
         seconds = sum(1 / found.images_per_s for found in measure(1, tried, 0))
         if seconds * min(2, side / tried) ** 2 > LONGEST:  # what the next one takes
             raise ValueError(
-                f"one map of {tried}×{tried} takes {seconds:.2g} s in both together, and yours is {side}×{side}: what "
-                f"takes so long isn't measured here, so that you needn't wait. Take fewer channels, a smaller side or "
-                f"smaller kernels"
+                f"one map of {tried}×{tried} takes {duration(seconds)} in both together, and yours is {side}×{side}: "
+                f"what takes so long isn't measured here, so that you needn't wait. Take fewer channels, a smaller "
+                f"side or smaller kernels"
             )
     return seconds

@@ -29,6 +29,7 @@ from utils.randomness import undisturbed
 from utils.results import Record
 from utils.throughput import Throughput, inference_throughput, merged
 from utils.training import Evaluation, Fitting, History, Recipe, Step, StopTraining, evaluate, train
+from utils.words import duration
 
 BATCH = 128  # images a step
 BATCH_OF_THROUGHPUT = 256  # as the reference's was measured
@@ -95,7 +96,7 @@ def plan_for(seconds: float, step_seconds: float, look_seconds: float, num_image
     steps = int((seconds - looks * look_seconds) / step_seconds)
     if steps < FEWEST_STEPS:
         raise TooSlow(
-            f"a step of {BATCH} images takes about {_in_words(step_seconds)} here, and in the time there is room for "
+            f"a step of {BATCH} images takes about {duration(step_seconds)} here, and in the time there is room for "
             f"{max(steps, 0)} of them, too few to learn anything. {FASTER}"
         )
     in_all = max(1, num_images // BATCH)  # steps of a round over all images
@@ -220,7 +221,7 @@ class Trial:
                 tried = {threads for threads in tried if seconds[threads] < BEATEN * self.step_seconds}
             if self.step_seconds > too_long:
                 raise TooSlow(
-                    f"a step of {batch} images takes about {_in_words(self.step_seconds)} here, too long to learn "
+                    f"a step of {batch} images takes about {duration(self.step_seconds)} here, too long to learn "
                     f"anything in {self.seconds:g} s. {FASTER}"
                 )
             if self._stopped_by:
@@ -385,7 +386,3 @@ def _parts(values: list[float], length: int) -> Iterator[list[float]]:
     iterator = iter(values)
     while part := list(itertools.islice(iterator, length)):
         yield part
-
-
-def _in_words(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 2 else f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"

@@ -32,7 +32,7 @@ from utils.faults import (
     layers_named,
 )
 from utils.modes import keeping_modes
-from utils.words import counted, percent
+from utils.words import counted, percent, plain
 
 NOTE = (
     "activation: how much what a layer hands on differs from image to image. gradient: how strongly the loss of an "
@@ -188,7 +188,7 @@ def diagnosis(signs: VitalSigns, before: VitalSigns | None = None) -> Diagnosis:
         return Diagnosis("exploding", words)
     if before is None and signs.loss > LOUD * signs.chance:
         words = (
-            f"The scores are too large: the loss is {signs.loss:.3g}, where a network that knows nothing has "
+            f"The scores are too large: the loss is {plain(signs.loss, 3)}, where a network that knows nothing has "
             f"ln {signs.num_classes} = {signs.chance:.3f}. So are the first steps: take a low rate."
         )
         return Diagnosis("loud", words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 
 def percent(share: float, places: int | None = None) -> str:
     """`31 %`, `3.9 %`, `0.04 %`: to two digits, or with so many places after the point."""
@@ -10,9 +12,21 @@ def percent(share: float, places: int | None = None) -> str:
     return f"{100 * share:.{places}f} %"
 
 
+def plain(number: float, digits: int = 2) -> str:
+    """To so many digits, and never as 1.2e+02: `0.12`, `120`, `12,000`."""
+    return f"{float(f'{number:.{digits}g}'):,.10g}"
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `1.4 s`, `35 ms`."""
+    if seconds >= 2:
+        return f"{seconds:,.0f} s"
+    return f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
+
+
 def counted(number: float, noun: str) -> str:
     """`1 image`, `55,000 images`, `0.3 epochs`."""
-    digits = f"{number:,}" if isinstance(number, int) else f"{number:,.4g}"
+    digits = f"{number:,}" if isinstance(number, Integral) else f"{number:,.4g}"
     return f"{digits} {noun}{'s' * (number != 1)}"
 
 

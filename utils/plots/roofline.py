@@ -167,7 +167,7 @@ def _notes(
 
 def above_in_words(number: int) -> str:
     """What points above the roof come from; "" if there are none."""
-    why = "data still in the cache, fewer FLOPs than are counted, or noise"
+    why = "data still in the cache, fewer FLOPs than are counted, or a roof measured in a slow moment"
     return f"{counted(number, 'point')} above the roof: {why}." if number else ""
 
 

@@ -141,7 +141,7 @@ class KernelLaboratory(Explorer):
             field = f"{wanted.receptive_field}×{wanted.receptive_field}"
             self.say(
                 f"No number of {self.stack_kernel_size}×{self.stack_kernel_size} sees just as far as "
-                f"{self.large.label}: {wanted.label} {see} {field}, the next that is more. 3×3 always fit.",
+                f"{self.large.label}: {wanted.label} {see} {field}, the next that is more.",
                 is_wrong=True,
             )
 

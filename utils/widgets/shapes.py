@@ -11,7 +11,7 @@ from ipywidgets import HTML, Play
 from utils.architectures import ALEXNET, LENET, VGG, Architecture
 from utils.plots.sheet import Sheet, below
 from utils.plots.windows import FORMULA, FORMULA_COLOURS, shape_formulas, sliding_window
-from utils.stacks import Sliding
+from utils.stacks import Sliding, WindowDoesNotFit
 from utils.widgets.parts import (
     INK,
     Drawing,
@@ -46,15 +46,17 @@ def stages_of(
 ) -> dict[str, Sliding]:
     """The convolution's window over the input and, with pooling, the pooling's over what comes out, by name.
 
-    Raises ValueError, with what would work, where a window doesn't fit.
+    Raises WindowDoesNotFit, with what would work, where a window has no room.
     """
     stages = {CONVOLUTION: Sliding(size, kernel_size, stride, padding)}
     if pooling:
         if pool_kernel_size > (left := stages[CONVOLUTION].count):
             enough = kernel_size + (pool_kernel_size - 1) * stride - 2 * padding
-            raise ValueError(
+            raise WindowDoesNotFit(
                 f"pool_kernel_size is {pool_kernel_size}, and the convolution leaves only {left}×{left} to pool over: "
-                f"take a pool_kernel_size of at most {left}, or a size of at least {enough}"
+                f"take a pool_kernel_size of at most {left}, or a size of at least {enough}",
+                why=f"the pooling’s window of {pool_kernel_size}×{pool_kernel_size} has no room on the {left}×{left} "
+                f"that the convolution leaves. Take a kernel of at most {left} for it, or a size of at least {enough}",
             )
         stages[POOLING] = Sliding(left, pool_kernel_size, pool_stride)
     return stages
@@ -231,8 +233,8 @@ class ShapeCalculator(Explorer):
     def _answer(self) -> None:
         try:
             stages = stages_of(**self._settings())
-        except ValueError as error:
-            self.say(f"This can't be built: {error}. Below is still the last one that could.", is_wrong=True)
+        except WindowDoesNotFit as error:
+            self.say(f"This can’t be built: {error.why}. The last one that could be is still drawn.", is_wrong=True)
             return
         self.say()
         self.stages = stages
