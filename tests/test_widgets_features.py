@@ -612,6 +612,22 @@ def test_weights_that_were_spoilt_are_said_and_the_last_picture_stays(tiny):
     assert viewer.message.value == "" and "filter 3 of conv 1: 5×5" in viewer.maps.drawn.words()
 
 
+@pytest.mark.parametrize("number", [0.1, torch.nan])
+def test_weights_that_were_changed_behind_torchs_back_are_noticed(tiny, number):
+    net = net_of(LENET)
+    viewer = feature_viewer(net, tiny)
+    for parameter in net.parameters():
+        parameter.data[:] = number  # torch doesn't count this
+    viewer.controls["channel"].value = 1
+    if number != number:
+        assert "features.0.weight holds nan" in viewer.message.value
+    else:
+        maps = viewer.maps.drawn
+        fresh = feature_viewer(net, tiny)
+        fresh.channel = 1
+        assert maps.svg() == fresh.maps.drawn.svg() and viewer.patches.drawn.svg() == fresh.patches.drawn.svg()
+
+
 @pytest.mark.parametrize("control", ["network", "layer", "channel", "image", "is_after"])
 def test_an_error_that_nobody_foresaw_is_shown_and_raised(viewer, monkeypatch, control):
     monkeypatch.setattr("utils.widgets.features.channel_view", lambda view: 1 / 0)

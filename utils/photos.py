@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image"
 
 LONGEST = 20  # times as long as wide: torchvision enlarges the short side to 256 pixels, and the long one with it
-HINT = "JPEG, PNG, GIF or WebP; at most 10 MB at a time: a notebook's connection breaks at more"
+HINT = "JPEG, PNG, GIF or WebP, at most 10 MB at a time. Where more breaks the connection, run this cell again."
 # How files begin that students take for photographs: what each is, and what to do.
 NO_PHOTOS = (
     (rb"^.{4}ftyp(hei|hev|mif1|msf1)", "is HEIC, as iPhones write it: export it as JPEG, or take a screenshot of it"),
