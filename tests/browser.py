@@ -383,7 +383,7 @@ element => new Promise(done => {
 })
 """
 
-# A table in a box of its own that scrolls is as it should be; a pixel is rounding.
+# A table in a box of its own that scrolls is as it should be; a pixel is rounding. In drawings letters have 11 pixels.
 LOOK_FOR_WHAT_IS_CUT_OFF = """
 explorer => {
   const found = [], slack = 1.5
@@ -418,10 +418,15 @@ explorer => {
   for (const track of explorer.querySelectorAll(".noUi-target, .ui-slider"))
     if (is_seen(track.closest(".widget-slider")) && box(track).width < 40)
       found.push(`a slider whose track is ${Math.round(box(track).width)} px: ${name(track.closest(".widget-slider"))}`)
-  for (const drawing of explorer.querySelectorAll("svg"))
-    for (const words of drawing.querySelectorAll("text"))
+  for (const drawing of explorer.querySelectorAll("svg")) {
+    const scale = box(drawing).width / drawing.viewBox.baseVal.width
+    for (const words of drawing.querySelectorAll("text")) {
       if (is_seen(words) && sticks_out(box(words), box(drawing)))
         found.push(`words stick out of the drawing: ${name(words)}`)
+      const size = scale * parseFloat(words.getAttribute("font-size"))
+      if (is_seen(words) && size < 10.95) found.push(`letters of ${size.toFixed(1)} px: ${name(words)}`)
+    }
+  }
   return found
 }
 """

@@ -166,12 +166,13 @@ def test_an_error_in_a_callback_is_shown_and_the_explorer_goes_on(small):
     [
         ("svg", "width: 2000px; max-width: none", "sticks out of the explorer: svg"),
         ("svg text", "transform: translateX(-30px)", "words stick out of the drawing: text “"),
+        ("svg", "width: 60px", "letters of "),
         (".slider-container", "min-width: 0; flex: none; width: 20px", "a slider whose track is 2"),
         (".widget-slider .widget-label", "flex: none; width: 20px", "cut off, or scrolled sideways: label “blocks"),
         (".jupyter-button", "min-width: 2000px", "its edge is cut off: button “work"),
         (".jupyter-button", "margin-left: -5px", "its edge is cut off: button “work"),
     ],
-    ids=["drawing", "drawing's words", "track", "label", "right edge", "left edge"],
+    ids=["drawing", "drawing's words", "small letters", "track", "label", "right edge", "left edge"],
 )
 def test_what_is_cut_off_or_sticks_out_is_found(small, css, style, words):
     element = small.explorer.locator(css).first
@@ -338,8 +339,10 @@ def test_nothing_is_cut_off_in_the_other_explorers(server, browser):
             notebook.run("next(explorers)")  # in place of the one before
             for width in WIDTHS:
                 notebook.resize(width)
-                notebook.show_file_browser(False)
-                assert notebook.out_of_place() == [], f"{name}, {width} px"
+                for is_shown in (True, False):
+                    notebook.show_file_browser(is_shown)
+                    found = notebook.out_of_place()
+                    assert found == [], f"{name}, {width} px, the file browser {'is' if is_shown else 'is not'} shown"
         assert notebook.errors == []
 
 

@@ -26,7 +26,7 @@ from utils.plots.columns import (
     totals,
 )
 from utils.plots.live import live_curve
-from utils.plots.sheet import Sheet, Stroke, Words, below, beside, text_width
+from utils.plots.sheet import Sheet, Stroke, Words, below, beside, text_width, wrapped
 from utils.profiling import profile
 from utils.trials import Look
 
@@ -310,3 +310,16 @@ def test_a_title_that_is_too_long_is_cut():
 def test_it_can_be_drawn_before_the_first_step():
     sheet = live_curve([], [], total_steps=20, batch_size=128)
     assert sheet.named("training loss") == [] and re.search(r"0 of 20 steps", sheet.alt)
+
+
+def test_lines_end_at_words_and_a_per_cent_sign_stays_by_its_number():
+    lines = wrapped("It takes 3.9 % of the FLOPs and 11 % of the time, in all", 12, 90)
+    assert " ".join(lines) == "It takes 3.9 % of the FLOPs and 11 % of the time, in all" and len(lines) > 3
+    assert not any(line.startswith("%") for line in lines)
+    assert all(text_width(line, 12) <= 90 for line in lines)
+
+
+def test_sheets_side_by_side_are_the_parts_of_the_one_that_holds_them():
+    one, other = Sheet(20, 10, "one"), Sheet(30, 20, "other")
+    assert beside([one, other]).parts == (one, other) and below([one, other]).parts == ()
+    assert beside([beside([one, other]), one]).parts == (one, other, one)

@@ -138,11 +138,11 @@ def test_all_maps_stand_on_one_scale_with_the_chosen_one_framed(viewer, nets, ti
     net = nets["LeNet"]
     maps = maps_in(net, net.features[4], tiny.validation.batch(slice(1))[0])
     gallery, frame = one(viewer.maps, "all maps"), one(viewer.maps, "chosen")
-    assert gallery.pixels.shape == (20, 100), "10×10 pixels a map, ten maps in a row"
-    assert np.array_equal(gallery.pixels[10:20, 30:40], stretched(maps)[13])
-    assert (gallery.pixels[10:, 60:] == 255).all(), "no more maps"
-    side = gallery.width / 10
-    assert (frame.x, frame.y) == (gallery.x + 3 * side, gallery.y + side)
+    assert gallery.pixels.shape == (30, 70), "10×10 pixels a map, seven maps in a row"
+    assert np.array_equal(gallery.pixels[10:20, 60:70], stretched(maps)[13])
+    assert (gallery.pixels[20:, 20:] == 255).all(), "no more maps"
+    side = gallery.width / 7
+    assert (frame.x, frame.y) == (gallery.x + 6 * side, gallery.y + side)
     assert "All 16 maps of conv 2, after ReLU, on one scale" in viewer.maps.drawn.words()
 
 

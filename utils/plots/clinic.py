@@ -16,7 +16,7 @@ from utils.plots.vitals import PANELS, log_limits, plain_powers, powers_of_ten, 
 if TYPE_CHECKING:
     from utils.vitals import VitalSigns
 
-WIDTH, GROWS = 500, 1.25  # pixels: as much as there is in a narrow window, and how much larger where there is room
+WIDTH, GROWS = 450, 1.35  # pixels: as much as there is in a narrow window, and how much larger where there is room
 TEXT, LINE = 12, 17
 BEFORE, AFTER = COLOURS["convolution"], COLOURS["yours"]
 

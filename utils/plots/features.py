@@ -11,18 +11,20 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from utils.plots.sheet import SMALLEST_TEXT, Sheet, shortened, wrapped
+from utils.plots.sheet import SMALLEST_TEXT, Sheet, below, beside, shortened, wrapped
 from utils.plots.style import COLOURS
 from utils.words import counted, listed
 
-WIDTH, PATCHES_WIDTH = 598, 460  # pixels, of the two sheets: side by side in a window of 1280
+WIDTH, PATCHES_WIDTH = 450, 450  # pixels, of all maps and of the patches: as much as there is in a narrow window
 EDGE = 4  # free at the left and the right, for the frames
-SIDE, PITCH, TOP = 168, 211, 22  # of the three pictures, from one to the next, and where they begin
+SIDE, TOP = 168, 22  # pixels, of the three pictures, and where they begin
+WIDER = 24  # pixels that words may take more than the picture over which they stand
+GAP = 8  # pixels from one picture to the next: words end before
 TILES = (56, 44, 36, 28, 22, 17, 14, 11)  # pixels, of a map among all; the largest that fits into …
 GALLERY = 190  # … this height
 ROW_NUMBERS = 30  # pixels, for the number of the first map in each row
 SLICES = 6  # of a filter that are shown, if it has more than one
-PATCH, THUMB, CELL = 84, 52, 152
+PATCH, THUMB, CELL = 84, 52, 149
 LEGEND = "red: above 0, blue with −: below"
 WORDS = TOP + SIDE + 16  # where they begin, below the pictures
 NO_SIGN = 0.15  # of the largest weight: below that a negative one is too pale to need its sign
@@ -73,33 +75,47 @@ class Patch:
 
 
 def channel_view(view: ChannelView) -> Sheet:
-    """The image, the channel's filter and its map beside each other; below them all maps of the layer.
+    """The image, the channel's filter and its map beside each other; below them all maps of the layer. Four parts.
 
     Orange are the map's largest number, the pixels of the image that it sees, and the map's frame among the others. In
     the filter red is above 0, blue with a minus below; one that looks at a colour image is a colour picture.
     """
-    sheet = Sheet(WIDTH, 0, title="What one channel sees")
-    bottom = _image(sheet, view)
     if view.maps is None:
-        words = "This network has none, so there are no filters and no maps to show."
-        bottom = max(bottom, _column(sheet, EDGE + PITCH, "no convolutions", [words], TOP + 12))
+        pictures, galleries = [_image(view), _nothing()], []
     else:
-        bottom = max(bottom, _filter(sheet, view), _map(sheet, view))
-        bottom = _gallery(sheet, view, bottom + 8)
-    sheet.height = bottom
-    sheet.alt = _in_words(view)
+        pictures, galleries = [_image(view), _filter(view), _map(view)], [_gallery(view)]
+    whole = below([beside(pictures, gap=GAP), *galleries], title="What one channel sees")
+    whole.parts = (*pictures, *galleries)
+    whole.alt = _in_words(view)
+    return whole
+
+
+def _panel(wider: float = WIDER) -> Sheet:
+    """For one of the three pictures, and the words below it."""
+    return Sheet(2 * EDGE + SIDE + wider, 0)
+
+
+def _nothing() -> Sheet:
+    sheet = _panel()
+    words = "This network has none, so there are no filters and no maps to show."
+    sheet.height = _column(sheet, "no convolutions", [words], TOP + 12)
+    sheet.alt = f"No convolutions. {words}"
     return sheet
 
 
-def _image(sheet: Sheet, view: ChannelView) -> float:
+def _image(view: ChannelView) -> Sheet:
+    sheet = _panel()
     sheet.image(EDGE, TOP, SIDE, SIDE, shrunk(view.image, SIDE, SIDE), name="image")
     if view.sees and view.maps is not None and np.ptp(view.maps[view.channel]):
         _frame(sheet, EDGE, TOP, SIDE / view.image.shape[1], clipped(view.sees, view.image.shape), name="sees")
-    return _column(sheet, EDGE, view.title, view.says, WORDS, quiet_from=1)
+    sheet.height = _column(sheet, view.title, view.says, WORDS, quiet_from=1)
+    sheet.alt = f"{view.title}. {'. '.join(view.says)}."
+    return sheet
 
 
-def _filter(sheet: Sheet, view: ChannelView) -> float:
-    x, size = EDGE + PITCH, "×".join(map(str, view.kernel.shape[1:]))
+def _filter(view: ChannelView) -> Sheet:
+    sheet = _panel()
+    x, size = EDGE, "×".join(map(str, view.kernel.shape[1:]))
     title = f"filter {view.channel} of {view.layer}: {size}"
     if view.is_first and len(view.kernel) == 3:
         _pixels(sheet, x, TOP, SIDE, shrunk(_stretched(view.kernel), SIDE, SIDE), "filter")
@@ -116,33 +132,38 @@ def _filter(sheet: Sheet, view: ChannelView) -> float:
         shown, total, first = len(view.slices), len(view.kernel), view.inputs[0]
         which = f"its {total} slices" if shown == total else f"the {shown} strongest of its {total} slices"
         words = [f"{which}; “of {first}” looks at map {first} of the layer before; {LEGEND}"]
-    return _column(sheet, x, title, words, WORDS)
+    sheet.height = _column(sheet, title, words, WORDS)
+    sheet.alt = f"{title}. {words[0]}."
+    return sheet
 
 
-def _map(sheet: Sheet, view: ChannelView) -> float:
+def _map(view: ChannelView) -> Sheet:
+    sheet = _panel(wider=0)
     own = view.maps[view.channel]
-    x, (height, width) = EDGE + 2 * PITCH, own.shape
+    x, (height, width) = EDGE, own.shape
     low, high = float(own.min()), float(own.max())
     _pixels(sheet, x, TOP, SIDE, shrunk(grey(own, low, high), SIDE, SIDE), "map")
     title = f"its map: {height}×{width}"
-    if high == low:
-        words = [f"{view.reading}: {number(low)} everywhere"]
-        return _column(sheet, x, title, words, WORDS, room=SIDE)
-    scale = SIDE / max(height, width)
-    row, column = np.unravel_index(own.argmax(), own.shape)
-    _frame(sheet, *_corner(x, TOP, SIDE, own.shape), scale, (int(row), int(column), 1, 1), name="largest")
-    words = [f"{view.reading}: {number(low)} (black) to {number(high)} (white)"]
-    if view.sees:
+    words = [f"{view.reading}: {number(low)} everywhere"]
+    if high > low:
+        scale = SIDE / max(height, width)
+        row, column = np.unravel_index(own.argmax(), own.shape)
+        _frame(sheet, *_corner(x, TOP, SIDE, own.shape), scale, (int(row), int(column), 1, 1), name="largest")
+        words = [f"{view.reading}: {number(low)} (black) to {number(high)} (white)"]
+    if high > low and view.sees:
         seen = clipped(view.sees, view.image.shape)
         whole = seen[2:] == view.image.shape[:2]
         words.append(
             "the largest (orange) sees " + ("the whole image" if whole else f"{view.sees[2]}×{view.sees[3]} px")
         )
-    return _column(sheet, x, title, words, WORDS, room=SIDE)
+    sheet.height = _column(sheet, title, words, WORDS)
+    sheet.alt = f"{title}. {', '.join(words)}."
+    return sheet
 
 
-def _gallery(sheet: Sheet, view: ChannelView, top: float) -> float:
-    """All maps as one picture, white lines between them, the chosen one framed; the height at which it ends."""
+def _gallery(view: ChannelView) -> Sheet:
+    """All maps as one picture, white lines between them, the chosen one framed."""
+    sheet, top = Sheet(WIDTH, 0), 0.0
     maps = view.maps
     channels = len(maps)
     room = WIDTH - ROW_NUMBERS - 2 * EDGE
@@ -150,7 +171,8 @@ def _gallery(sheet: Sheet, view: ChannelView, top: float) -> float:
     columns = min(channels, room // side)
     rows = math.ceil(channels / columns)
     all_of = "The only map" if channels == 1 else f"All {channels} maps"
-    sheet.text(EDGE, top + 13, f"{all_of} of {view.layer}, {view.reading}, on one scale", size=13, bold=True)
+    title = f"{all_of} of {view.layer}, {view.reading}, on one scale"
+    sheet.text(EDGE, top + 13, shortened(title, 13, WIDTH - 2 * EDGE, bold=True), size=13, bold=True)
     top += 24
     picture = mosaic(grey(maps, float(maps.min()), float(maps.max())), columns)
     x, width, height = EDGE + ROW_NUMBERS, columns * side, rows * side
@@ -165,7 +187,8 @@ def _gallery(sheet: Sheet, view: ChannelView, top: float) -> float:
             sheet.text(x - 6, y + side / 2 + 4, words, size=SMALLEST_TEXT, colour=QUIET, anchor="end")
     row, column = divmod(view.channel, columns)
     _frame(sheet, x, top, side, (row, column, 1, 1), name="chosen")
-    return top + height + 4
+    sheet.height, sheet.alt = top + height + 4, f"{title}."
+    return sheet
 
 
 def _in_words(view: ChannelView) -> str:
@@ -193,7 +216,7 @@ def exciting_patches(patches: Sequence[Patch], title: str, note: str) -> Sheet:
     tiles = [placed(patch.window, patch.image.shape) for patch in patches]
     if any(tile.size != tile.cut[2:] for tile in tiles):
         note = f"{note} Light grey: over the edge of the image."
-    y = _column(sheet, EDGE, title, [note], 34, room=PATCHES_WIDTH - 2 * EDGE)
+    y = _column(sheet, title, [note], 34)
     for i, (patch, tile) in enumerate(zip(patches, tiles, strict=True)):
         x, top = EDGE + CELL * (i % 3), y + (PATCH + 24) * (i // 3)
         sheet.box(x, top, PATCH, PATCH, COLOURS["grid"], name="tile")
@@ -330,15 +353,14 @@ def _frame(sheet: Sheet, x: float, y: float, scale: float, window: Rectangle, na
 
 def _column(
     sheet: Sheet,
-    x: float,
     title: str,
     words: Sequence[str],
     top: float,
     *,
     quiet_from: int = 0,
-    room: float = PITCH - 14,
 ) -> float:
     """A title at the top, and from `top` on what is to be said, in lines that fit; the height at which they end."""
+    x, room = EDGE, sheet.width - 2 * EDGE
     sheet.text(x, 14, shortened(title, 13, room, bold=True), size=13, bold=True, name="title")
     y = top
     for i, sentence in enumerate(words):

@@ -120,6 +120,7 @@ def cost_table(large: Stack, stack: Stack, rows: Sequence[tuple[str, float, floa
     for line in wrapped(note, 12, ends[-1]) if note else ():
         sheet.text(0, sheet.height + 18, line, size=12, name="note")
         sheet.height += 17
+    sheet.height += 6
     sheet.alt = f"{large.label} and {stack.label}. {'; '.join(said)}. {note}".strip()
     return sheet
 

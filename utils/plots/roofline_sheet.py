@@ -21,7 +21,7 @@ from utils.words import counted
 if TYPE_CHECKING:
     from utils.roofline import Ceilings, LayerTimes
 
-WIDTH, GROWS = 500, 1.25  # pixels: as much as there is in a narrow window, and how much larger where there is room
+WIDTH, GROWS = 450, 1.35  # pixels: as much as there is in a narrow window, and how much larger where there is room
 TEXT, LINE = 12, 17
 QUIET = COLOURS["quiet"]
 
@@ -204,9 +204,9 @@ def _in_words(names: Sequence[str], x: np.ndarray, could: np.ndarray, found: np.
 
 # --- shares -----------------------------------------------------------------------------------------------------------
 
-SHARES_WIDTH = 342  # pixels: it stands below the controls
+SHARES_WIDTH = 336  # pixels: it stands below the controls
 ROW, THICK = 24, 8
-NAMES, BARS, APART = 82, 123, 14  # of the names, of both columns of bars, between them
+NAMES, BARS, APART = 80, 121, 14  # of the names, of both columns of bars, between them
 FIGURES = 40  # of a column, for the number at a bar's end
 
 

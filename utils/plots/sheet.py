@@ -23,7 +23,7 @@ from PIL import Image
 
 from utils.plots.style import COLOURS, CSS_DPI, LessonFigure, style
 
-WIDER = 1.03  # times the outlines' width, that small letters may take: they are fitted to the pixels
+WIDER = 1.06  # times the outlines’ width, that small letters may take: browsers fit each of them to the pixels
 SMALLEST_TEXT = 11  # pixels, in a widget
 FONT = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"  # matplotlib brings along the first; it is the widest, too
 ANCHORS = {"start": "left", "middle": "center", "end": "right"}
@@ -89,7 +89,8 @@ Mark: TypeAlias = "Box | Words | Stroke | Pixels"
 class Sheet:
     """`width` × `height` pixels with marks on them, the first below. title, alt: what it shows, in words.
 
-    grows: how many times its own size it is shown, where there is room.
+    grows: how many times its own size it is shown, where there is room. parts: sheets that stand side by side on it; an
+    explorer shows them one below the other where there is no room.
     """
 
     width: float
@@ -98,6 +99,7 @@ class Sheet:
     alt: str = ""
     grows: float = 1.0
     marks: list[Mark] = field(default_factory=list)
+    parts: tuple[Sheet, ...] = ()
 
     # --- marks ----------------------------------------------------------------------------------------------------
 
@@ -159,6 +161,7 @@ def beside(sheets: Sequence[Sheet], *, gap: float = 24, title: str | None = None
     for sheet in sheets:
         whole.marks += [_moved(mark, left, 0) for mark in sheet.marks]
         left += sheet.width + gap
+    whole.parts = tuple(part for sheet in sheets for part in (sheet.parts or (sheet,)))
     return _joined(whole, sheets, title)
 
 
@@ -204,15 +207,15 @@ def text_width(words: str, size: float, *, bold: bool = False) -> float:
 
 
 def wrapped(words: str, size: float, width: float) -> list[str]:
-    """`words` in lines of at most `width` pixels; a single word that is wider stands alone."""
+    """`words` in lines of at most `width` pixels; a single word that is wider stands alone. A % stays by its number."""
     lines = [""]
-    for word in words.split():
-        longer = f"{lines[-1]} {word}".strip()
+    for word in words.replace(" %", "\N{NO-BREAK SPACE}%").split(" "):
+        longer = f"{lines[-1]} {word}".strip(" ")
         if WIDER * text_width(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
-    return lines
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def shortened(words: str, size: float, width: float, *, bold: bool = False) -> str:

@@ -11,8 +11,8 @@ from utils.plots.style import COLOURS, CYCLE, readable
 if TYPE_CHECKING:
     from utils.stacks import Sliding
 
-WIDTH = 700
-TALLEST = 352  # pixels of the larger grid
+WIDTH, GROWS = 450, 1.5  # pixels: as much as there is in a narrow window, and how much larger where there is room
+TALLEST = 250  # pixels of the larger grid
 LEFT, TOP, GAP, RIGHT = 30, 70, 64, 12  # pixels: for row numbers, above the grids, between them, behind the last
 LARGEST = 22  # pixels a side of a cell
 LINED, NUMBERED = 5, 17  # cells at least so large have lines round them; have numbers in or beside them
@@ -54,7 +54,7 @@ class _Drawing:
         wide = self.padded + self.overhang
         self.cell = min(LARGEST, (WIDTH - 2 * LEFT - GAP - RIGHT) / cells, TALLEST / wide, TALLEST / window.count)
         self.bottom = TOP + self.cell * max(wide, window.count)
-        self.sheet = Sheet(WIDTH, self.bottom)
+        self.sheet = Sheet(WIDTH, self.bottom, grows=GROWS)
         self.output_left = LEFT + self.cell * wide + GAP + LEFT
 
     def x(self, pixel: float) -> float:
@@ -182,12 +182,13 @@ class _Drawing:
         rows, columns = (self._pixels(name, place) for name, place in (("row", self.row), ("column", self.column)))
         where = f"{go_out}[{self.row}, {self.column}] looks at {rows} and {columns} of the {come_in}."
         lost = window.in_words()
-        y = self.bottom + 44
-        sheet.text(0, y, where, size=12, name="where")
-        colour = readable(LOST) if window.num_unreached or window.num_blind else COLOURS["ink"]
-        for line in wrapped(lost, 12, WIDTH):
-            y += 17
-            sheet.text(0, y, line, size=12, colour=colour, name="lost")
+        y = self.bottom + 27
+        is_wrong = window.num_unreached or window.num_blind
+        for name, words in (("where", where), ("lost", lost)):
+            colour = readable(LOST) if is_wrong and name == "lost" else COLOURS["ink"]
+            for line in wrapped(words, 12, WIDTH):
+                y += 17
+                sheet.text(0, y, line, size=12, colour=colour, name=name)
         sheet.height = y + 6
         sheet.title = f"{kind}: {come_in} {window.size}×{window.size} → {go_out} {window.count}×{window.count}"
         sheet.alt = (

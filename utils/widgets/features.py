@@ -138,7 +138,7 @@ class FeatureViewer(Explorer):
         controls = self.controls
         controls["network"].layout.display = "" if len(self._subjects) > 1 else "none"
         self._sources = named("look at", controls["source"])
-        drawings = row(column(self.maps, width="598px"), column(self.patches, width="460px"))
+        drawings = row(column(self.maps, width="608px"), column(self.patches, width="456px"))
         drawings.layout.align_items = "flex-start"
         self.show(
             heading("What one channel sees"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from ipywidgets import HBox
 
 from utils.checks import of_kind
 from utils.data import FashionMNIST, load_fashion_mnist
@@ -14,6 +15,9 @@ from utils.plots.kernels import costs, short, what_they_see
 from utils.plots.sheet import Sheet, below
 from utils.stacks import Stack, Timing, as_far_as, time_both
 from utils.widgets.parts import (
+    NARROW,
+    SIDE_BY_SIDE,
+    WIDE,
     Drawing,
     Explorer,
     Setting,
@@ -24,7 +28,6 @@ from utils.widgets.parts import (
     guarded,
     heading,
     label,
-    row,
     slider,
     tick,
 )
@@ -82,11 +85,10 @@ class KernelLaboratory(Explorer):
             heading("One large kernel: k×k"), knobs["kernel_size"],
             heading("Several small ones: k×k"), knobs["stack_kernel_size"], knobs["num_convs"], knobs["same_field"],
             heading("The maps they are given"), knobs["in_channels"], knobs["out_channels"], knobs["side"],
-            self.measure_button, self.measured, self.message, width="340px",
+            self.measure_button, self.measured, self.message, width=NARROW,
         )  # fmt: skip
-        both = row(chosen, column(self.seen, self.costs, width="700px"))
-        both.layout.align_items = "flex-start"
-        self.show(both)
+        drawn = column(self.seen, self.costs, width=WIDE, grow=True)
+        self.show(HBox((chosen, drawn), layout=SIDE_BY_SIDE))
 
     @property
     def large(self) -> Stack:

@@ -333,11 +333,22 @@ class Drawing(HTML):
     def draw(self, drawn: Sheet | LessonFigure) -> None:
         """Show this instead."""
         self.drawn = drawn
-        self.value = drawn.svg() if isinstance(drawn, Sheet) else _as_image(drawn)
+        if not isinstance(drawn, Sheet):
+            self.value = _as_image(drawn)
+        elif drawn.parts:
+            self.value = _side_by_side(drawn.parts)
+        else:
+            self.value = drawn.svg()
 
     def write(self, words: str) -> None:
         """Words in its place: nothing is drawn."""
         self.drawn, self.value = None, said(words)
+
+
+def _side_by_side(sheets: Sequence[Sheet]) -> str:
+    """Each as wide as it is, or as there is room; in the next line, if there is none in this one."""
+    parts = "".join(f'<div style="flex:0 1 {sheet.width:g}px;min-width:0">{sheet.svg()}</div>' for sheet in sheets)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:8px 14px">{parts}</div>'
 
 
 def _as_image(figure: LessonFigure) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from ipywidgets import HTML, Play
+from ipywidgets import HTML, HBox, Play
 
 from utils.architectures import ALEXNET, LENET, VGG, Architecture
 from utils.plots.sheet import Sheet, below
@@ -14,6 +14,9 @@ from utils.plots.windows import FORMULA, FORMULA_COLOURS, shape_formulas, slidin
 from utils.stacks import Sliding, WindowDoesNotFit
 from utils.widgets.parts import (
     INK,
+    NARROW,
+    SIDE_BY_SIDE,
+    WIDE,
     Drawing,
     Explorer,
     Setting,
@@ -152,7 +155,7 @@ class ShapeCalculator(Explorer):
             heading("An image, a convolution"),
             *(knobs[name] for name in ("start_from", "size", "kernel_size", "stride", "padding", "pooling")),
             self._of_pooling,
-            width="320px",
+            width=NARROW,
         )
         drawn = one_below_the_other(
             self.formula,
@@ -160,11 +163,10 @@ class ShapeCalculator(Explorer):
             knobs["shown"],
             side_by_side(knobs["row"], knobs["column"], self.play),
             self.drawing,
-            width="700px",
+            width=WIDE,
+            grow=True,
         )
-        both = side_by_side(chosen, drawn)
-        both.layout.align_items = "flex-start"
-        self.show(both)
+        self.show(HBox((chosen, drawn), layout=SIDE_BY_SIDE))
 
     # --- from code ------------------------------------------------------------------------------------------------
 
@@ -268,13 +270,14 @@ def _formulas(stages: dict[str, Sliding]) -> str:
         return f'<b style="color:{FORMULA_COLOURS[letter]}">{words}</b>'
 
     letters = "".join(coloured(letter, letter) if letter in FORMULA_COLOURS else escape(letter) for letter in FORMULA)
-    rows = [("", letters, "")]
+    rows = [("", letters)]
     for name, window in stages.items():
         numbers = window.formula_with(lambda letter, value: coloured(letter, value))
-        rows.append((f"<b>{name}</b>", numbers, f"{window.size}×{window.size} → <b>{window.count}×{window.count}</b>"))
-    cell = '<td style="padding:0 14px 0 0;text-align:left">'
+        sides = f"{window.size}×{window.size} → <b>{window.count}×{window.count}</b>"
+        rows.append((f"<b>{name}</b><br>{sides}", numbers))
+    cell = '<td style="padding:0 14px 4px 0;text-align:left;vertical-align:top">'
     lines = "".join(f"<tr>{''.join(f'{cell}{words}</td>' for words in row)}</tr>" for row in rows)
-    return f'<table style="font-size:14px;line-height:1.7;color:{INK};border-spacing:0">{lines}</table>'
+    return f'<table style="font-size:13px;line-height:1.45;color:{INK};border-spacing:0">{lines}</table>'
 
 
 def shape_calculator() -> ShapeCalculator:
