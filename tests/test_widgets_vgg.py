@@ -856,3 +856,14 @@ def test_training_as_a_cells_last_value_shows_a_word_and_no_task(trainable):
         return shown, pretty(task)
 
     assert in_a_loop(work()) == ("It goes on in the explorer; await this to wait for it.", "It is over.")
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("editor", "num_blocks"), ("trainer", "rate"), ("trainer", "train_button"), ("collection", "save_button")],
+)
+def test_a_control_isnt_replaced_by_what_it_should_be_set_to(knobs, part, name):
+    control = getattr(getattr(knobs, part), name)
+    with pytest.raises(AttributeError, match=rf"{name} is a control.*: write {name}\.value = 3"):
+        setattr(getattr(knobs, part), name, 3)
+    assert getattr(getattr(knobs, part), name) is control

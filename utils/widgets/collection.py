@@ -20,7 +20,7 @@ from utils.plots import learning_curves, save, throughput_accuracy
 from utils.plots.columns import short
 from utils.plots.curves import Curve
 from utils.results import Record
-from utils.widgets.parts import Drawing, button, guarded, heading, label, no_formula, row, said, tick
+from utils.widgets.parts import Drawing, Steady, button, guarded, heading, label, no_formula, row, said, tick
 from utils.words import counted, percent
 
 MOST_COMPARED = 5  # curves in one plot
@@ -63,7 +63,7 @@ def _in_words(trial: Record) -> str:
     )
 
 
-class Collection(VBox):
+class Collection(Steady, VBox):
     """What is kept of trained networks, on this device and these images: drawn, listed, compared.
 
     set_network is called with a trial's architecture when its button is pressed.

@@ -54,7 +54,16 @@ LOOKS = f"""
 # --- an explorer ------------------------------------------------------------------------------------------------------
 
 
-class Settling:
+class Steady:
+    """What has controls as attributes. They stay: `editor.num_blocks = 3` would put 3 in the slider’s place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(self.__dict__.get(name), Widget) and not isinstance(value, Widget):
+            raise AttributeError(f"{name} is a control, and can't be set itself: write {name}.value = {value!r}")
+        super().__setattr__(name, value)
+
+
+class Settling(Steady):
     """What moves several of its controls at once: while it does, they don't answer (`_is_settling` is True)."""
 
     _is_settling = False
@@ -365,6 +374,7 @@ __all__ = [
     "Explorer",
     "Setting",
     "Settling",
+    "Steady",
     "button",
     "check_offered",
     "choice_buttons",

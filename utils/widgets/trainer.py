@@ -25,6 +25,7 @@ from utils.results import Record
 from utils.trials import BATCH, Trial, suggested_rate
 from utils.widgets.parts import (
     Drawing,
+    Steady,
     button,
     choice_buttons,
     choice_slider,
@@ -54,7 +55,7 @@ class _CannotGoOn(Exception):
     """What a student's network or machine can cause, in words."""
 
 
-class Trainer(VBox):
+class Trainer(Steady, VBox):
     """Trains what `network()` gives when the button is pressed, and hands the finished trial's record to `on_trial`.
 
     network: raises DoesNotFit if what is set can't be built. change_network: called with fields of the architecture,
