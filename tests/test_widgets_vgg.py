@@ -867,3 +867,12 @@ def test_a_control_isnt_replaced_by_what_it_should_be_set_to(knobs, part, name):
     with pytest.raises(AttributeError, match=rf"{name} is a control.*: write {name}\.value = 3"):
         setattr(getattr(knobs, part), name, 3)
     assert getattr(getattr(knobs, part), name) is control
+
+
+def test_a_name_that_no_plot_can_show_is_refused_with_the_letter(with_two):
+    before = with_two.collection.rows[0].name.value
+    with_two.collection.rows[0].name.value = "fast 🚀"
+    assert "No plot can show “🚀”" in with_two.collection.message.value
+    assert with_two.collection.rows[0].name.value == before and before in names_on_the_plot(with_two)
+    with_two.collection.rows[0].name.value = "größer & tiefer, 5×5 → Ж ⅛"
+    assert with_two.collection.rows[0].name.value == "größer & tiefer, 5×5 → Ж ⅛"

@@ -539,6 +539,11 @@ class Fitting:
         self._check()  # who stopped it may not have seen the last losses
         self._check_end()
 
+    def check(self) -> None:
+        """TrainingError if losses so far, or weights, are no numbers: for who looks at the network meanwhile."""
+        self._check()
+        self._check_weights()
+
     def losses_so_far(self) -> list[float]:
         """One a step: fetching them waits for the device."""
         return self.losses[: self.done].tolist()
@@ -623,11 +628,15 @@ class Fitting:
                 losses, self.history.total_steps, self.recipe.lr, self.history.dtype, spoilt, self.model
             )
 
+    def _check_weights(self) -> None:
+        if self.done and (found := not_finite_in(self.model)):
+            loss = float(self.losses[self.done - 1])
+            raise weights_are_no_numbers(found, self.done, self.history.total_steps, loss, self.recipe.lr)
+
     def _check_end(self) -> None:
         """The last step's weights, which no loss has seen; and whether anything was learnt."""
         losses, lr = self.history.losses, self.recipe.lr
-        if losses and (found := not_finite_in(self.model)):
-            raise weights_are_no_numbers(found, self.done, self.history.total_steps, losses[-1], lr)
+        self._check_weights()
         self.history.warning = learnt_nothing(losses, self.data.labels, lr, self.model)
         if self.history.warning and self.progress:
             print(f"Look out: {self.history.warning}.")

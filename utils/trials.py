@@ -287,6 +287,7 @@ class Trial:
         for step in self._fitting:
             yield self.phase
             if step.number in due or (step.number == 1 and total > 1):
+                self._fitting.check()
                 seen = yield from evaluated_in_pieces(
                     self.net, some, self._fitting.history.dtype, is_stopped=lambda: bool(self._stopped_by)
                 )

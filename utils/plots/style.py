@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.text import Text
 from PIL import Image
 
@@ -147,6 +149,16 @@ def text_size(text: Text) -> tuple[float, float]:
     figure = text.get_figure(root=True)
     box = text.get_window_extent(figure.canvas.get_renderer())
     return box.width / figure.dpi, box.height / figure.dpi
+
+
+def undrawable(words: str) -> str:
+    """The first letter of `words` that no figure can show, as DejaVu Sans has none for it; "" if there is none."""
+    return next((letter for letter in words if ord(letter) not in _known_letters()), "")
+
+
+@cache
+def _known_letters() -> frozenset[int]:
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
 def to_array(values: Any, *, is_finite: bool = True) -> np.ndarray:

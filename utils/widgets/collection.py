@@ -19,6 +19,7 @@ from utils.kept import Kept, free_name, is_beside, point_of
 from utils.plots import learning_curves, save, throughput_accuracy
 from utils.plots.columns import short
 from utils.plots.curves import Curve
+from utils.plots.style import undrawable
 from utils.results import Record
 from utils.widgets.parts import Drawing, Steady, button, guarded, heading, label, no_formula, row, said, tick
 from utils.words import counted, percent
@@ -199,6 +200,9 @@ class Collection(Steady, VBox):
         if any(trial["key"] == key for trial in self._unkept):
             self.renew()
             self._complain("What couldn’t be kept can’t be named: train it again when there is room.")
+        elif letter := undrawable(name):
+            self.renew()
+            self._complain(f"No plot can show “{letter}”: take letters, digits and usual signs.")
         else:
             self._do(self.kept.rename, key, name)
 
