@@ -240,12 +240,11 @@ def test_time_that_is_up_ends_it(tiny):
     assert 1 <= trial.record["steps"] < trial.plan.steps
 
 
-@pytest.mark.parametrize(("lr", "named"), [(1e3, "lr=1000.0"), (1e9, "learning rate was too high")])
-def test_a_rate_that_breaks_the_network_is_blamed_and_not_a_training_before(tiny, monkeypatch, lr, named):
+def test_a_rate_that_breaks_the_network_is_blamed_and_not_a_training_before(tiny, monkeypatch):
     monkeypatch.setattr(trials, "LOOKS", 2)  # at steps 1, 6 and 12: in between it breaks
     with pytest.raises(TrainingError, match="try a third of it") as caught:
-        run_to_its_end(Trial(LENET, tiny, seconds=1.0, lr=lr))
-    assert named in str(caught.value) and "failed before" not in str(caught.value)
+        run_to_its_end(Trial(LENET, tiny, seconds=1.0, lr=100.0))
+    assert "lr=100.0" in str(caught.value) and "failed before" not in str(caught.value)
 
 
 def test_the_time_that_is_left_falls_to_nothing(tiny):
