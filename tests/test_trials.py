@@ -241,7 +241,9 @@ def test_time_that_is_up_ends_it(tiny):
 
 
 def test_a_rate_that_breaks_the_network_is_blamed_and_not_a_training_before(tiny, monkeypatch):
-    monkeypatch.setattr(trials, "LOOKS", 2)  # at steps 1, 6 and 12: in between it breaks
+    monkeypatch.setattr(trials, "BATCH", 16)
+    monkeypatch.setattr(trials, "plan_for", lambda *_: trials.Plan(208, 1, 12))  # 13 steps, looked at after each
+    monkeypatch.setattr(trials.Fitting, "SHOW_EVERY", 1e9)  # nobody else fetches the losses
     with pytest.raises(TrainingError, match="try a third of it") as caught:
         run_to_its_end(Trial(LENET, tiny, seconds=1.0, lr=100.0))
     assert "lr=100.0" in str(caught.value) and "failed before" not in str(caught.value)

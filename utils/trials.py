@@ -24,6 +24,7 @@ from utils.checks import is_number, of_kind, whole
 from utils.data import FashionMNIST, Images
 from utils.device import dtype_name, synchronize, versions
 from utils.experiments import check_fits, now
+from utils.faults import OutOfMemory, TrainingError
 from utils.models import build
 from utils.randomness import undisturbed
 from utils.results import Record
@@ -287,13 +288,24 @@ class Trial:
         for step in self._fitting:
             yield self.phase
             if step.number in due or (step.number == 1 and total > 1):
-                self._fitting.check()
-                seen = yield from evaluated_in_pieces(
-                    self.net, some, self._fitting.history.dtype, is_stopped=lambda: bool(self._stopped_by)
-                )
-                if seen is not None:
-                    self.looks.append(Look(step.number, seen.loss, seen.accuracy))
-                yield self.phase
+                yield from self._look(step, some)
+
+    def _look(self, step: Step, some: Images) -> Iterator[str]:
+        """At some validation images, after a step. What the rate has broken is laid on the rate."""
+        self._fitting.check()
+        try:
+            seen = yield from evaluated_in_pieces(
+                self.net, some, self._fitting.history.dtype, is_stopped=lambda: bool(self._stopped_by)
+            )
+        except OutOfMemory:
+            raise
+        except TrainingError as error:
+            raise TrainingError(
+                f"after step {step.number} of {step.total}, with lr={self.recipe.lr}: {error}"
+            ) from error
+        if seen is not None:
+            self.looks.append(Look(step.number, seen.loss, seen.accuracy))
+        yield self.phase
 
     def _stop_if_asked(self, step: Step) -> None:
         if self._spent - self._begun_at > 1.1 * self.seconds + 1:
