@@ -207,7 +207,7 @@ class Trainer(Steady, VBox):
                 self._tell(trial)
                 self._hand_over(trial.record)
             if cancelled is not None:
-                raise cancelled
+                raise cancelled.with_traceback(None)  # the cell that waited was interrupted; where, says nothing
         except _CannotGoOn as error:
             self.say(f"{trial.architecture.label}: {error}".rstrip(".") + ".", is_wrong=True)
         except KeyboardInterrupt:  # raised further, it would end the kernel
@@ -276,12 +276,13 @@ class Trainer(Steady, VBox):
 
     def _tell(self, trial: Trial) -> None:
         record, plan = trial.record, trial.plan
-        rounds = f", {plan.epochs} times" if plan.epochs > 1 else ", once"
-        stopped = f" (stopped {record['stopped']})" if record["stopped"] else ""
+        how_often = f"{plan.epochs} times" if plan.epochs > 1 else "once"
+        training = f"{counted(record['steps'], 'step')} over {counted(plan.num_images, 'image')}, {how_often}"
+        if record["stopped"]:
+            training = f"{counted(record['steps'] * BATCH, 'image')} (stopped {record['stopped']})"
         words = (
             f"{percent(record['accuracy'], 1)} of the {len(self.data.validation):,} validation images are right, after "
-            f"{counted(record['steps'], 'step')} over {counted(plan.num_images, 'image')}{rounds}{stopped}; "
-            f"{record['throughput']['images_per_s']:,.0f} images/s in inference."
+            f"{training}; {record['throughput']['images_per_s']:,.0f} images/s in inference."
         )
         if record["warning"]:
             words += f" Look out: {record['warning']}."
