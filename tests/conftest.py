@@ -4,7 +4,6 @@ import utils  # noqa: F401, I001
 import gc
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,20 +47,22 @@ def nothing_is_swallowed(caplog):
 
 @pytest.fixture(scope="module")
 def quick_trials():
-    """A few steps in a trial of a second, as many however busy the machine is, and one timing of the throughput."""
+    """Twelve steps in a trial of a second or two, however busy the machine is, and one timing of the throughput."""
     from utils import trials
 
     plan_for = trials.plan_for
 
     def plan(seconds: float, step_seconds: float, look_seconds: float, num_images: int) -> trials.Plan:
+        if seconds < 3:
+            return trials.Plan(min(num_images, trials.BATCH), 12, 12)
         enough = trials.LOOKS * look_seconds + 4 * step_seconds
-        planned = plan_for(max(seconds, enough), step_seconds, look_seconds, num_images)
-        return replace(planned, epochs=min(planned.epochs, 12)) if seconds < 3 else planned
+        return plan_for(max(seconds, enough), step_seconds, look_seconds, num_images)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials, "plan_for", plan)
         patch.setattr(trials, "FEWEST_STEPS", 1e-3)  # no step is too slow
         patch.setattr(trials, "SLOWEST_STEP", 1e3)
+        patch.setattr(trials, "OVERTIME", 1e3)
         patch.setattr(trials, "ROUNDS", 1)
         yield
 

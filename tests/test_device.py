@@ -411,7 +411,9 @@ def test_run_as_a_program_it_describes_the_device(driver, capsys, monkeypatch):
 
 @pytest.mark.parametrize("wrong", ["gpu", "meta", "cuda:99", "cpu:1", 7.5, ""])
 def test_a_device_that_isnt_here_is_refused_with_those_that_are(wrong):
-    with pytest.raises(ValueError, match=rf"device must be one that torch finds here, 'cpu'.*, got {wrong!r}: ."):
+    with pytest.raises(
+        ValueError, match=rf"device must be one that torch finds here, 'cpu'.*, got {wrong!r}: take one of those"
+    ):
         device.device_named(wrong)
 
 

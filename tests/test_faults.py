@@ -492,7 +492,7 @@ def test_weights_that_are_too_many_are_said():
 
 @pytest.mark.parametrize("batch_size", [10**12, 10**18], ids=["too many bytes", "too many to count"])
 def test_a_batch_that_is_too_large_to_be_made_is_said(batch_size):
-    with pytest.raises(OutOfMemory, match=f"with a batch of {batch_size} images of .*smaller batch_size"):
+    with pytest.raises(OutOfMemory, match=f"with a batch of {batch_size:,} images of .*smaller batch_size"):
         inference_throughput(net(), (1, 28, 28), batch_size=batch_size)
 
 

@@ -1259,7 +1259,6 @@ print(*sys.modules)
 from utils import plots
 from utils.plots.style import compact
 print(*sys.modules)
-from utils.plots.sheet import text_width
 from utils.results import Point
 points = [Point(**values) for values in json.loads(sys.argv[2])]
 plots.save(plots.throughput_accuracy(points), sys.argv[1] + "/curve")

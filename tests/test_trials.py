@@ -231,7 +231,8 @@ def test_a_slow_network_is_measured_in_fewer_rounds(tiny, monkeypatch):
         assert len(list(trial._measure(batch_seconds))) == 1 + rounds
 
 
-def test_time_that_is_up_ends_it(tiny):
+def test_time_that_is_up_ends_it(tiny, monkeypatch):
+    monkeypatch.setattr(trials, "OVERTIME", 1.0)
     trial = Trial(SMALL, tiny, seconds=5)
     for phase in trial:
         if phase == "training":
@@ -390,6 +391,12 @@ def test_a_trial_is_a_point_on_the_plot_and_a_curve_over_rounds_of_all_images(re
         {"recipe": {"optimiser": "?"}},
         {"looks": [{"step": 1}]},
         {"name": None},
+        {"throughput": {"device": "d", "dtype": "float32", "batch_size": 256, "images_per_s": 5.0}},
+        {"accuracy": 1.5},
+        {"evaluate_on": "test"},
+        {"parameters": "many"},
+        {"steps": None},
+        {"of_images": 0},
     ],
 )
 def test_a_record_that_isnt_whole_is_left_out_and_counted(record, tmp_path, spoilt):
@@ -397,6 +404,26 @@ def test_a_record_that_isnt_whole_is_left_out_and_counted(record, tmp_path, spoi
     kept.add(record)
     kept.file.append(other(record, **spoilt))
     assert kept.read() == ([record], 1) and kept.trials() == [record]
+
+
+def test_a_name_that_isnt_one_is_passed_over(record, tmp_path):
+    kept = Kept(tmp_path)
+    kept.add(record)
+    kept.file.append({"kind": "name", "key": record["key"]})
+    assert kept.read() == ([record], 0)
+
+
+def test_judging_that_fails_is_laid_on_the_rate(tiny, monkeypatch):
+    evaluate, calls = trials.evaluate, itertools.count()
+
+    def breaks(net, images, **options):
+        if len(images) == len(tiny.validation) and next(calls) == 13:  # after one of its twin and twelve looks
+            raise TrainingError("in evaluation the loss is nan")
+        return evaluate(net, images, **options)
+
+    monkeypatch.setattr(trials, "evaluate", breaks)
+    with pytest.raises(TrainingError, match=r"after step 12 of 12, at a learning rate of lr=0.2: in evaluation"):
+        run_to_its_end(Trial(SMALL, tiny, seconds=1.0))
 
 
 def test_a_name_is_taken_on_one_plot_alone(record, tmp_path):

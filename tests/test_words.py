@@ -1,5 +1,7 @@
 """How numbers are written in sentences."""
 
+import math
+
 import pytest
 
 from utils.words import counted, duration, listed, percent, plain
@@ -39,8 +41,12 @@ def test_a_list_ends_with_and():
 
 def test_no_number_is_written_with_an_exponent():
     assert [plain(n) for n in (0.0123, 1.26, 126, 12_600)] == ["0.012", "1.3", "130", "13,000"]
-    assert plain(1234, 3) == "1,230"
+    assert plain(1234, 3) == "1,230" and plain(9.96) == "10" and plain(-0.5) == "-0.5"
+    assert [plain(n, 3) for n in (1e12, 3.2e10, 5e-5)] == ["1,000,000,000,000", "32,000,000,000", "0.00005"]
+    assert [plain(n) for n in (0, math.inf, math.nan)] == ["0", "inf", "nan"]
 
 
 def test_seconds_are_milliseconds_where_they_are_few():
-    assert [duration(s) for s in (0.0352, 0.1, 1.44, 2, 1234)] == ["35 ms", "0.1 s", "1.4 s", "2 s", "1,234 s"]
+    assert [duration(s) for s in (0.00004, 0.0352, 0.1, 1.44, 1234)] == [
+        "0.04 ms", "35 ms", "0.1 s", "1.4 s", "1,234 s",
+    ]  # fmt: skip

@@ -23,6 +23,7 @@ from utils.models import build
 from utils.profiling import profile
 from utils.results import Record, ResultsFile
 from utils.training import History
+from utils.words import counted
 
 LEVEL = 0.95  # of every interval
 POWER = 0.8  # with which a gap is to be seen, where seeds are counted
@@ -242,7 +243,7 @@ class Difference:
 
     def __str__(self) -> str:
         n, m = self.seeds
-        seeds = f"{n} seed{'s' * (n > 1)} each" if n == m else f"{n} and {m} seeds"
+        seeds = f"{counted(n, 'seed')} each" if n == m else f"{n} and {m} seeds"
         is_gap = self.quantity == "gap"
         found = f"{self.one} against {self.other}: {self.points:+.2f} points" + " of gap" * is_gap
         if min(n, m) < 2:

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from utils.cores import cpu_cores
-from utils.words import listed
+from utils.words import counted, listed
 
 PROJECT = Path(__file__).resolve().parent.parent
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -45,9 +45,9 @@ def device_named(device: torch.device | str | None = None) -> torch.device:
     except (RuntimeError, TypeError):  # no such name
         found = None
     if found is None or found.type not in here or (found.index or 0) >= _number_of(found.type):
-        to_do = gpu_advice() or "in Colab choose a GPU under Runtime → Change runtime type"
-        if torch.cuda.is_available():
-            to_do = "take one of those"
+        to_do = "take one of those"
+        if f"{device}" in ("cuda", "gpu", "GPU") and not torch.cuda.is_available():
+            to_do += ". " + (gpu_advice() or "In Colab a GPU is chosen under Runtime → Change runtime type")
         names = listed([repr(name) for name in here])
         raise ValueError(f"device must be one that torch finds here, {names}, got {device!r}: {to_do}")
     return found
@@ -64,7 +64,7 @@ def device_name(device: torch.device | str) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cores = cpu_cores()
-    name = f"{_processor()}, {cores} core{'s' * (cores != 1)}"
+    name = f"{_processor()}, {counted(cores, 'core')}"
     return f"{name}, Apple GPU" if device.type == "mps" else name
 
 

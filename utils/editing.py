@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from utils.architectures import Architecture, Block, Conv, Head, Pool
 from utils.checks import some_of, whole
+from utils.words import counted
 
 Blocks: TypeAlias = "tuple[Block, ...]"
 MOST_CHANNELS = 512  # to which a further block doubles: VGG's Table 1 goes no further
@@ -130,7 +131,7 @@ def fixes_for(fields: Mapping[str, Any], most: int = 3) -> list[Fix]:
     """What would make `Architecture(**fields)`, which can't be built, one that can: at most `most` ways, each tried."""
     blocks, head, size = fields["blocks"], fields["head"], fields["image_size"]
     kinds = (  # of each the first that helps, which changes the least
-        [Fix(f"take {n} block{'s' * (n > 1)}", {"blocks": blocks[:n]}) for n in reversed(range(1, len(blocks)))],
+        [Fix(f"take {counted(n, 'block')}", {"blocks": blocks[:n]}) for n in reversed(range(1, len(blocks)))],
         [Fix(f"take {larger}×{larger} images", {"image_size": larger}) for larger in LARGER if larger > size],
         [*_without_last_poolings(blocks)],
         [Fix("average the last maps to one pixel", {"head": replace(head, pool_size=1)})],

@@ -182,7 +182,7 @@ def check_fits(architecture: Architecture, data: FashionMNIST) -> None:
         raise UnfitForData(architecture, expected, own, why, image_size=side)
     if (own := architecture.in_channels) != channels:
         expected = f"in_channels must be {channels}, as many as the images have"
-        why = f"it takes images of {own} channel{'s' * (own != 1)}, and these have {channels}"
+        why = f"it takes images of {counted(own, 'channel')}, and these have {channels}"
         raise UnfitForData(architecture, expected, own, why, in_channels=channels)
     if (own := architecture.num_classes) < classes:
         expected = f"num_classes must be at least {classes}, as many as the data has"

@@ -35,6 +35,17 @@ class OutOfMemory(TrainingError):
         return self.args[0]
 
 
+# What stands in the messages, and what it is called beside the explorers' knobs.
+ON_SCREEN = {'norm="batch"': "batch norm", 'init="he"': "He’s initialisation", "init_std": "σ", "lr=": ""}
+
+
+def on_screen(message: str) -> str:
+    """A message for who turns knobs: `the learning rate lr=0.1` is `the learning rate 0.1` there."""
+    for code, words in ON_SCREEN.items():
+        message = message.replace(code, words)
+    return message
+
+
 # --- numbers that are none ------------------------------------------------------------------------------------------
 
 

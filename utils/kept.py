@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from utils.architectures import Architecture
-from utils.checks import is_number, of_kind
+from utils.checks import is_number, of_kind, with_tilde
 from utils.experiments import local_folder
 from utils.results import Point, Record, ResultsFile
 from utils.training import Recipe
@@ -21,6 +21,10 @@ NEEDED = {
     "is_sample", "accuracy", "losses", "steps_per_loss", "looks", "throughput",
 }  # fmt: skip
 LONGEST_NAME = 40  # characters, that has room on a plot
+
+
+class NotKept(Exception):
+    """A trial couldn't be written; the message says why, and what to do."""
 
 
 class Kept:
@@ -35,7 +39,8 @@ class Kept:
 
     def read(self) -> tuple[list[Record], int]:
         """What is kept, as `trials` gives it; and how many records are left out, because they aren't whole: another
-        version of this course has written them, or somebody's editor. ValueError for a line that is no record at all.
+        version of this course has written them, or somebody's editor. ValueError for a line that is no record at all,
+        OSError for a file that can't be read.
         """
         kept: dict[str, Record] = {}
         for record in self.file.read():
@@ -43,8 +48,8 @@ class Kept:
             match record["kind"]:
                 case "trial":
                     kept[key] = record
-                case "name" if key in kept:
-                    kept[key] = kept[key] | {"name": record.get("name")}
+                case "name" if key in kept and isinstance(record.get("name"), str):
+                    kept[key] = kept[key] | {"name": record["name"]}
                 case "removed":
                     kept.pop(key, None)
         whole = [trial for trial in kept.values() if is_whole(trial)]
@@ -53,8 +58,18 @@ class Kept:
     def add(self, trial: Record) -> Record:
         """Keep a `Trial`'s record; as it is kept: of two with one name, the second has a number behind it.
 
-        The same trial again (network, images, steps, seed, device) takes the first one's place, and its name.
+        The same trial again (network, images, steps, seed, device) takes the first one's place, and its name. Raises
+        NotKept where the file can't be written (a full disk, a folder that is read-only), or isn't whole.
         """
+        try:
+            return self._add(trial)
+        except (OSError, ValueError) as error:
+            raise NotKept(self._without_home(error)) from error
+
+    def _without_home(self, error: Exception) -> str:
+        return f"{error}".replace(str(self.file.path), with_tilde(self.file.path))
+
+    def _add(self, trial: Record) -> Record:
         names = {other["key"]: other["name"] for other in self._beside(trial)}
         name = names.pop(trial["key"], None) or free_name(trial["name"], names.values())
         trial = trial | {"name": name}
@@ -98,13 +113,16 @@ def is_beside(trial: Record, other: Record) -> bool:
 
 def is_whole(trial: Record) -> bool:
     """Does it hold what an explorer shows of it?"""
-    if not NEEDED <= trial.keys() or not isinstance(trial["name"], str):
+    if not NEEDED <= trial.keys() or not isinstance(trial["name"], str) or trial["evaluate_on"] != "validation":
         return False
     try:
-        point = point_of(trial)
+        point, speed = point_of(trial), trial["throughput"]
         Recipe(**trial["recipe"])
         looks = [look[name] for look in trial["looks"] for name in ("step", "loss", "accuracy")]
-        return all(map(is_number, (point.accuracy, point.images_per_s, *trial["losses"], *looks)))
+        positive = [point.images_per_s, speed["low"], speed["high"], point.parameters, trial["of_images"]]
+        positive += [trial["steps"], trial["steps_per_loss"]]
+        are_numbers = all(map(is_number, (point.accuracy, *positive, *trial["losses"], *looks)))
+        return are_numbers and 0 <= point.accuracy <= 1 and min(positive) > 0
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
 

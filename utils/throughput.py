@@ -19,6 +19,7 @@ from utils.checks import image_shape, is_number, of_kind, whole
 from utils.device import device_name, device_named, dtype_name, resolve_dtype, synchronize, versions
 from utils.faults import check_not_lazy, layers_named, memory_named
 from utils.modes import keeping_modes
+from utils.words import counted
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def inference_throughput(
     device = device_named(device)
     compute_in = resolve_dtype(dtype, device)
     random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
-    here = f"while throughput was measured, with a batch of {batch_size} images of {input_shape}"
+    here = f"while throughput was measured, with a batch of {counted(batch_size, 'image')} of {input_shape}"
     to_do = "Take a smaller batch_size, for all networks that you compare"
     with memory_named(here, to_do), keeping_modes(model):
         images = torch.randn(batch_size, *input_shape, generator=random, device=device)

@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,6 +45,7 @@ SHARE_OF_LOOKS = 0.15  # the most of the time that they may take
 SLOWEST_STEP = 0.5  # seconds: a stop has to wait for a step
 FEWEST_STEPS = 20  # in fewer nothing is learnt that could be seen
 FASTER = "Give it more time, or take fewer channels, fewer layers or a smaller image"
+OVERTIME = 1.0  # seconds, and a tenth of what it was given: then it is ended
 PLANNED = 0.8  # of the time: steps aren’t all alike, and what shows them on the screen takes its share
 
 
@@ -196,7 +198,7 @@ class Trial:
         history = self._fitting.history
         self.phase = "evaluating"
         spent = self._spent
-        evaluation = yield from evaluated_in_pieces(self.net, self.data.validation, history.dtype)
+        evaluation = yield from self._judged(self.data.validation)
         images_per_s = len(self.data.validation) / max(self._spent - spent, 1e-6)
         self.phase = "measuring its throughput"
         throughput = yield from self._measure(BATCH_OF_THROUGHPUT / images_per_s)
@@ -291,24 +293,26 @@ class Trial:
                 yield from self._look(step, some)
 
     def _look(self, step: Step, some: Images) -> Iterator[str]:
-        """At some validation images, after a step. What the rate has broken is laid on the rate."""
+        """At some validation images, after a step."""
         self._fitting.check()
-        try:
-            seen = yield from evaluated_in_pieces(
-                self.net, some, self._fitting.history.dtype, is_stopped=lambda: bool(self._stopped_by)
-            )
-        except OutOfMemory:
-            raise
-        except TrainingError as error:
-            raise TrainingError(
-                f"after step {step.number} of {step.total}, with lr={self.recipe.lr}: {error}"
-            ) from error
+        seen = yield from self._judged(some, is_stopped=lambda: bool(self._stopped_by))
         if seen is not None:
             self.looks.append(Look(step.number, seen.loss, seen.accuracy))
         yield self.phase
 
+    def _judged(self, images: Images, **options: Any) -> Generator[str, None, Evaluation | None]:
+        """As `evaluated_in_pieces`; what the rate has broken is laid on the rate."""
+        fitting = self._fitting
+        try:
+            return (yield from evaluated_in_pieces(self.net, images, fitting.history.dtype, **options))
+        except OutOfMemory:
+            raise
+        except TrainingError as error:
+            where = f"after step {fitting.done} of {self.plan.steps}, at a learning rate of lr={self.recipe.lr}"
+            raise TrainingError(f"{where}: {error}") from error
+
     def _stop_if_asked(self, step: Step) -> None:
-        if self._spent - self._begun_at > 1.1 * self.seconds + 1:
+        if self._spent - self._begun_at > 1.1 * self.seconds + OVERTIME:
             self.stop("the time was up")
         if self._stopped_by and step.number < step.total:
             raise StopTraining(self._stopped_by)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 
 
@@ -13,15 +14,19 @@ def percent(share: float, places: int | None = None) -> str:
 
 
 def plain(number: float, digits: int = 2) -> str:
-    """To so many digits, and never as 1.2e+02: `0.12`, `120`, `12,000`."""
-    return f"{float(f'{number:.{digits}g}'):,.10g}"
+    """To so many digits, and never as 1.2e+02: `0.12`, `120`, `12,000`, `0.00005`."""
+    if number == 0 or not math.isfinite(number):
+        return f"{number:g}"
+    places = digits - 1 - math.floor(math.log10(abs(number)))
+    written = f"{round(number, places):,.{max(0, places)}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def duration(seconds: float) -> str:
     """`12 s`, `1.4 s`, `35 ms`."""
     if seconds >= 2:
         return f"{seconds:,.0f} s"
-    return f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds >= 0.1 else f"{plain(1000 * seconds)} ms"
 
 
 def counted(number: float, noun: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from utils.plots.sheet import Sheet, text_width, wrapped
 from utils.plots.style import COLOURS, readable, to_array
-from utils.words import listed, percent
+from utils.words import listed, percent, plain
 
 if TYPE_CHECKING:
     from utils.profiling import Profile
@@ -289,11 +289,9 @@ def short(number: float) -> str:
 def times(value: float, reference: float) -> str:
     """`0.6 ×`, `0.000012 ×`, `13 ×`: two digits; three near 1, where two would hide what differs: `1.04 ×`."""
     ratio = value / reference
-    if ratio >= 10 or ratio == 0:
+    if ratio >= 10:
         return f"{ratio:,.0f} ×"
-    digits = 3 if 0.95 <= ratio < 1.05 else 2
-    places = digits - 1 - math.floor(math.log10(ratio))
-    return f"{ratio:.{places}f}".rstrip("0").rstrip(".") + " ×"
+    return f"{plain(ratio, 3 if 0.95 <= ratio < 1.05 else 2)} ×"
 
 
 def totals(

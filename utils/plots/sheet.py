@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -209,9 +210,9 @@ def text_width(words: str, size: float, *, bold: bool = False) -> float:
 def wrapped(words: str, size: float, width: float) -> list[str]:
     """`words` in lines of at most `width` pixels; a single word that is wider stands alone. A % stays by its number."""
     lines = [""]
-    for word in words.replace(" %", "\N{NO-BREAK SPACE}%").split(" "):
+    for word in re.split(r"[ \n]+", words.strip().replace(" %", "\N{NO-BREAK SPACE}%")):
         longer = f"{lines[-1]} {word}".strip(" ")
-        if WIDER * text_width(longer, size) <= width:
+        if not lines[-1] or WIDER * text_width(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -248,7 +249,7 @@ def _svg(mark: Mark) -> str:
             anchor = f' text-anchor="{mark.anchor}"' if mark.anchor != "start" else ""
             return (
                 f'<text x="{_n(mark.x)}" y="{_n(mark.y)}" font-size="{_n(mark.size)}" fill="{mark.colour}"'
-                f"{anchor}{bold}>{_no_formula(mark.words)}</text>"
+                f"{anchor}{bold}>{escape(mark.words)}</text>"
             )
         case Stroke():
             points = " ".join(f"{_n(x)},{_n(y)}" for x, y in mark.points)
@@ -259,11 +260,6 @@ def _svg(mark: Mark) -> str:
                 f'preserveAspectRatio="none" style="image-rendering:pixelated" href="{png_address(mark.pixels)}"/>'
             )
     raise TypeError(f"a mark must be a Box, Words, a Stroke or Pixels, got {mark!r}")
-
-
-def _no_formula(words: str) -> str:
-    """Escaped; and each $ in an element of its own, or JupyterLab would set what stands between two as a formula."""
-    return escape(words).replace("$", "<tspan>$</tspan>")
 
 
 def _stroke(colour: str | None, width: float, dash: tuple[float, ...]) -> str:

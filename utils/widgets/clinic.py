@@ -17,7 +17,7 @@ from utils.architectures import ACTIVATIONS, VGG, Architecture
 from utils.checks import of_kind
 from utils.data import FashionMNIST
 from utils.editing import for_fashion_mnist
-from utils.faults import TrainingError, loss_is_no_number
+from utils.faults import TrainingError, loss_is_no_number, on_screen
 from utils.models import build
 from utils.plots.clinic import first_losses_sheet, vital_signs_sheet
 from utils.plots.sheet import Sheet, below
@@ -420,7 +420,7 @@ def _blamed_on_settings() -> Iterator[None]:
     try:
         yield
     except (ValueError, TrainingError) as error:
-        raise _Untrainable(str(error)) from error
+        raise _Untrainable(on_screen(f"{error}")) from error
 
 
 def _settings_for(architecture: Architecture) -> dict[str, Any]:

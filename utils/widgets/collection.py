@@ -15,13 +15,13 @@ from utils.comparing import side_by_side
 from utils.data import FashionMNIST
 from utils.device import device_name
 from utils.experiments import reference
-from utils.kept import Kept, free_name, is_beside, point_of
+from utils.kept import Kept, NotKept, free_name, is_beside, point_of
 from utils.plots import learning_curves, save, throughput_accuracy
 from utils.plots.columns import short
 from utils.plots.curves import Curve
 from utils.plots.style import undrawable
 from utils.results import Record
-from utils.widgets.parts import Drawing, Steady, button, guarded, heading, label, no_formula, row, said, tick
+from utils.widgets.parts import Drawing, Steady, button, guarded, heading, label, row, said, tick
 from utils.words import counted, percent
 
 MOST_COMPARED = 5  # curves in one plot
@@ -30,7 +30,7 @@ MOST_DRAWN = 24  # of them, however many are ticked
 MOST_SHOWN = 6  # points of yours, the latest; and those that are ticked
 
 
-class TrialRow:
+class TrialRow(Steady):
     """One trained network: a line in the list."""
 
     def __init__(self, owner: Collection, trial: Record, *, is_compared: bool, is_kept: bool) -> None:
@@ -44,7 +44,7 @@ class TrialRow:
         controls = HBox(
             (self.compared, self.name, self.set_button, self.remove_button), layout=Layout(align_items="center")
         )
-        self.words = label(_in_words(trial) + ("" if is_kept else " · not kept: see above"), quiet=True)
+        self.words = label(_in_words(trial) + ("" if is_kept else " · not kept"), quiet=True)
         self.box = VBox((controls, self.words))
 
     def close(self) -> None:
@@ -109,11 +109,11 @@ class Collection(Steady, VBox):
 
     def add(self, trial: Record) -> None:
         """Keep a trial's record and show it; also in the explorer that took this one's place, if its cell was run again
-        in the meantime. OSError if it can't be written; it is shown all the same, as long as this explorer is."""
+        in the meantime. NotKept if it can't be written; it is shown all the same, as long as this explorer is."""
         self._unkept = [other for other in self._unkept if other["key"] != trial["key"]]
         try:
             self.kept.add(trial)
-        except OSError:
+        except NotKept:
             taken = [other["name"] for other in self.trials]
             self._unkept.append(trial | {"name": free_name(trial["name"], taken)})
             raise
@@ -139,18 +139,21 @@ class Collection(Steady, VBox):
         self.compare_ticked()
 
     def _read(self) -> tuple[str, bool]:
-        """Of what is kept, and what couldn't be, `trials`: of this device, on these images, with throughputs in the
-        latest one's dtype. What there is to say of them, and whether something is wrong."""
+        """Of what is kept, and what couldn't be, `trials`: on these images, with throughputs that were measured as the
+        latest one's was. What there is to say of them, and whether something is wrong."""
         try:
             kept, spoilt = self.kept.read()
         except (ValueError, OSError) as error:  # a line that somebody's editor has spoilt, a folder that can't be read
             self.trials = list(self._unkept)
-            return f"What was kept can’t be read: {error}.", True
+            path = self.kept.file.path
+            return f"What was kept can’t be read: {error}.".replace(str(path), with_tilde(path)), True
         device = device_name(self.data.train.device)
         here = {"data": self.data.digest, "throughput": {"device": device}}
-        alike = [trial for trial in (*kept, *self._unkept) if is_beside(trial, here)]
-        self.trials = [t for t in alike if t["throughput"]["dtype"] == alike[-1]["throughput"]["dtype"]]
-        return self._what_is_there(others=len(kept) + len(self._unkept) - len(self.trials), spoilt=spoilt)
+        unkept = {trial["key"] for trial in self._unkept}
+        everyone = [*(trial for trial in kept if trial["key"] not in unkept), *self._unkept]
+        alike = [trial for trial in everyone if is_beside(trial, here)]
+        self.trials = [t for t in alike if point_of(t).measured_on == point_of(alike[-1]).measured_on]
+        return self._what_is_there(others=len(everyone) - len(self.trials), spoilt=spoilt)
 
     def _what_is_there(self, *, others: int, spoilt: int) -> tuple[str, bool]:
         number = len(self.trials)
@@ -158,9 +161,12 @@ class Collection(Steady, VBox):
         if number > 1:
             words.append("Tick two or more to compare them.")
         if number > MOST_SHOWN:
-            words.append(f"The plot has the latest {MOST_SHOWN}, and those that you tick.")
+            more = MOST_DRAWN - MOST_SHOWN
+            words.append(f"The plot has the latest {MOST_SHOWN}, and up to {more} more that you tick.")
         if others:
-            words.append(f"{others} more can’t be compared with these: another device, dtype, or other images.")
+            words.append(
+                f"{others} more can’t be compared with these: another device, dtype or batch, or other images."
+            )
         if spoilt:
             file = with_tilde(self.kept.file.path)
             words.append(f"Left out: {counted(spoilt, 'record')} in {file}, not whole.")
@@ -172,12 +178,12 @@ class Collection(Steady, VBox):
         shown = [t for i, t in enumerate(self.trials) if t["key"] in ticked or i >= len(self.trials) - MOST_SHOWN]
         if (keys := [trial["key"] for trial in shown[-MOST_DRAWN:]]) == self._drawn_keys:
             return
-        self._drawn_keys = keys
         points = [point_of(trial) for trial in shown[-MOST_DRAWN:]]
         if points or self.reference:
             self.plot.draw(throughput_accuracy(points, reference=self.reference, width=PLOT_WIDTH))
         else:  # the sample: there is no reference to it
             self.plot.write("What accuracy costs: train a network, and its point appears here.")
+        self._drawn_keys = keys
 
     _drawn_keys: list[str] | None = None
 
@@ -238,7 +244,7 @@ class Collection(Steady, VBox):
         table.loc["images/s in inference"] = [f"{trial['throughput']['images_per_s']:,.0f}" for trial in trials]
         table.loc["learning rate"] = [f"{trial['recipe']['lr']:g}" for trial in trials]
         words = "" if is_all else said(f"At most {MOST_COMPARED} are compared: the latest of those that are ticked.")
-        self.table.value = words + (f'<div style="overflow-x:auto;font-size:12px">{no_formula(table.to_html())}</div>')
+        self.table.value = words + (f'<div style="overflow-x:auto;font-size:12px">{table.to_html()}</div>')
 
     @guarded
     def save(self) -> None:

@@ -41,6 +41,7 @@ from utils.editing import (
 )
 from utils.widgets.parts import (
     Settling,
+    Steady,
     choice_buttons,
     choice_slider,
     column,
@@ -81,7 +82,7 @@ WHAT = {
 }
 
 
-class BlockRow:
+class BlockRow(Steady):
     """The controls of one block: a line in the editor."""
 
     def __init__(self, number: int, answer: Callable[[int, str, Any], None]) -> None:

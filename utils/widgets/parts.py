@@ -49,6 +49,7 @@ LOOKS = f"""
 .bigger-and-deeper .widget-toggle-button.mod-active {{ background: {COLOURS["convolution"]}; color: white;
   font-weight: 600; }}
 .bigger-and-deeper .widget-html-content {{ line-height: 1.35; }}
+.bigger-and-deeper {{ container-type: inline-size; }}
 """
 
 # --- an explorer ------------------------------------------------------------------------------------------------------
@@ -59,7 +60,10 @@ class Steady:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(self.__dict__.get(name), Widget) and not isinstance(value, Widget):
-            raise AttributeError(f"{name} is a control, and can't be set itself: write {name}.value = {value!r}")
+            what = self.__dict__[name]
+            to_do = f"write {name}.value = {value!r}" if what.has_trait("value") else "set what is in it"
+            to_do = f"press it, {name}.click()" if isinstance(what, Button) else to_do
+            raise AttributeError(f"{name} is a {type(what).__name__}, and can't be set itself: {to_do}")
         super().__setattr__(name, value)
 
 
@@ -143,7 +147,7 @@ class Explorer(Settling, VBox):
         self.message.value = (
             f"{said(f'{type(error).__name__}: {error}', is_wrong=True)}"
             f"<details><summary>This is a fault in the explorer, not yours. All of the error:</summary>"
-            f'<pre style="white-space:pre-wrap;font-size:11px;line-height:1.3">{escaped(lines)}</pre></details>'
+            f'<pre style="white-space:pre-wrap;font-size:11px;line-height:1.3">{escape(lines)}</pre></details>'
         )
 
     def __repr__(self) -> str:
@@ -293,23 +297,12 @@ def column(*widgets: Widget, width: str = "auto", grow: bool = False) -> VBox:
 
 
 def heading(words: str) -> HTML:
-    return HTML(f'<b style="font-size:15px;color:{INK}">{escaped(words)}</b>')
+    return HTML(f'<b style="font-size:15px;color:{INK}">{escape(words)}</b>')
 
 
 def label(words: str, *, width: str = "auto", quiet: bool = False, is_wrong: bool = False) -> HTML:
     colour = ORANGE if is_wrong else QUIET if quiet else INK
-    text = escaped(words)
-    return HTML(f'<span style="color:{colour};font-size:13px">{text}</span>', layout=Layout(width=width))
-
-
-def escaped(words: str) -> str:
-    """Plain text as HTML."""
-    return no_formula(escape(words))
-
-
-def no_formula(html: str) -> str:
-    """HTML with each $ in an element of its own: JupyterLab sets what stands between two as a formula."""
-    return html.replace("$", "<span>$</span>")
+    return HTML(f'<span style="color:{colour};font-size:13px">{escape(words)}</span>', layout=Layout(width=width))
 
 
 def said(words: str, *, is_wrong: bool = False) -> str:
@@ -318,12 +311,12 @@ def said(words: str, *, is_wrong: bool = False) -> str:
         return ""
     colour = ORANGE if is_wrong else INK
     role = ' role="alert"' if is_wrong else ""
-    return f'<p{role} style="color:{colour};font-size:13px;line-height:1.4;margin:2px 0">{escaped(words)}</p>'
+    return f'<p{role} style="color:{colour};font-size:13px;line-height:1.4;margin:2px 0">{escape(words)}</p>'
 
 
 # Two columns of an explorer, which JupyterLab has room for in a window of 1280, beside its list of files.
 NARROW, WIDE = "342px", "478px"
-NARROW_AND_WIDE = 342 + 478 + 12  # pixels, with what is between them
+NARROW_AND_WIDE = sum(int(width.removesuffix("px")) for width in (NARROW, WIDE)) + 12  # with what is between them
 SIDE_BY_SIDE = {"flex_flow": "row wrap", "width": "100%", "align_items": "flex-start"}
 
 
@@ -380,14 +373,12 @@ __all__ = [
     "choice_buttons",
     "choice_slider",
     "column",
-    "escaped",
     "guarded",
     "heading",
     "hinted",
     "label",
     "menu",
     "named",
-    "no_formula",
     "row",
     "said",
     "slider",

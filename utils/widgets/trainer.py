@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from html import escape
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +19,8 @@ from utils.architectures import Architecture, DoesNotFit
 from utils.checks import is_number
 from utils.data import FashionMNIST
 from utils.experiments import UnfitForData
-from utils.faults import TrainingError
+from utils.faults import TrainingError, on_screen
+from utils.kept import NotKept
 from utils.plots.live import live_curve
 from utils.plots.style import COLOURS
 from utils.results import Record
@@ -29,7 +31,6 @@ from utils.widgets.parts import (
     button,
     choice_buttons,
     choice_slider,
-    escaped,
     guarded,
     heading,
     hinted,
@@ -49,6 +50,7 @@ WORDS = {"image_size": "image size", "in_channels": "input channels", "num_class
 
 
 INTERRUPTED = "you interrupted it"
+BEGIN_ANEW = "Interrupted: press Train to begin anew."
 
 
 class _CannotGoOn(Exception):
@@ -198,27 +200,31 @@ class Trainer(Steady, VBox):
     # --- while it trains ----------------------------------------------------------------------------------------------
 
     async def _run(self, trial: Trial) -> None:
+        """The trial, and whatever may end it. A cell that awaits it and is interrupted cancels it: that is a stop like
+        any other, and raised when what was learnt has been judged and kept."""
+        self._cancelled = None
         try:
-            cancelled = await self._in_slices(trial)
+            await self._in_slices(trial)
             self._show(trial)
             if trial.record is None:
                 self.say("Stopped before its first step: there is nothing to judge.")
             else:
                 self._tell(trial)
                 self._hand_over(trial.record)
-            if cancelled is not None:
-                raise cancelled.with_traceback(None)  # the cell that waited was interrupted; where, says nothing
         except _CannotGoOn as error:
             self.say(f"{trial.architecture.label}: {error}".rstrip(".") + ".", is_wrong=True)
         except KeyboardInterrupt:  # raised further, it would end the kernel
-            self.say("Interrupted: press Train to begin anew.", is_wrong=True)
-        except asyncio.CancelledError:
-            if trial.phase != "done":  # a second one, while the network was being judged
-                self.say("Interrupted: press Train to begin anew.", is_wrong=True)
+            self.say(BEGIN_ANEW, is_wrong=True)
+        except asyncio.CancelledError:  # a second one, while the network was being judged
+            self.say(BEGIN_ANEW, is_wrong=True)
             raise
         except Exception as error:
             self.say_error(error)
             raise
+        if self._cancelled is not None:
+            raise self._cancelled.with_traceback(None)  # where it was interrupted says nothing
+
+    _cancelled: asyncio.CancelledError | None = None
 
     def _ended(self, _: Any = None) -> None:
         """However it ended; a task that is cancelled before it has begun too."""
@@ -226,11 +232,8 @@ class Trainer(Steady, VBox):
             Trainer.at_work = None
         self.stop_button.disabled, self.progress.value = True, ""
 
-    async def _in_slices(self, trial: Trial) -> asyncio.CancelledError | None:
-        """To the trial's end. A cell that awaits it and is interrupted cancels it: that is a stop like any other, and
-        given back, to be raised when what was learnt is judged and kept."""
+    async def _in_slices(self, trial: Trial) -> None:
         self._show(trial)
-        cancelled = None
         begun = drawn = time.perf_counter()
         steps = iter(trial)
         while self._goes_on(steps):
@@ -242,12 +245,11 @@ class Trainer(Steady, VBox):
                 try:
                     await asyncio.sleep(PAUSE)
                 except asyncio.CancelledError as error:
-                    if cancelled is not None:
+                    if self._cancelled is not None:
                         raise
-                    cancelled = error
+                    self._cancelled = error
                     trial.stop(INTERRUPTED)
                 begun = time.perf_counter()
-        return cancelled
 
     @staticmethod
     def _goes_on(steps: Iterator[str]) -> bool:
@@ -255,12 +257,12 @@ class Trainer(Steady, VBox):
         try:
             return next(steps, None) is not None
         except (ValueError, TrainingError) as error:
-            raise _CannotGoOn(str(error)) from error
+            raise _CannotGoOn(on_screen(f"{error}")) from error
 
     def _hand_over(self, record: Record) -> None:
         try:
             self.on_trial(record)
-        except OSError as error:  # a full disk, a folder that is read-only
+        except NotKept as error:
             self.message.value += said(f"It is shown, and could not be kept: {error}.", is_wrong=True)
 
     def _show(self, trial: Trial) -> None:
@@ -285,11 +287,11 @@ class Trainer(Steady, VBox):
             f"{training}; {record['throughput']['images_per_s']:,.0f} images/s in inference."
         )
         if record["warning"]:
-            words += f" Look out: {record['warning']}."
+            words += f" Look out: {on_screen(record['warning'])}."
         self.say(words)
         self.message.value += (
             "<details><summary>The same from code</summary><pre style='white-space:pre-wrap;font-size:12px'>"
-            f"{escaped(self.code(trial))}</pre></details>"
+            f"{escape(self.code(trial))}</pre></details>"
         )
 
     @staticmethod
@@ -330,7 +332,7 @@ def _clinic_is_at_work() -> bool:
 def _bar(trial: Trial) -> str:
     """A bar, and what is going on: `training VGG (2,2), 4 s left`."""
     left = f", {max(trial.seconds_left, 0):.0f} s left" if trial.phase in ("getting ready", "training") else ""
-    words = escaped(f"{trial.phase}: {trial.architecture.label}{left}")
+    words = escape(f"{trial.phase}: {trial.architecture.label}{left}")
     return (
         f'<div style="max-width:400px;font-size:13px;line-height:1.4" role="status">'
         f'<div style="height:8px;background:{COLOURS["grid"]};border-radius:4px">'

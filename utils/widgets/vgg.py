@@ -45,7 +45,6 @@ REFERENCES = {preset.name: preset.architecture for preset in PRESETS}
 # Beside the knobs stands what they change, and below them what trains it. In a narrow window all stands in one column,
 # in the order in which one needs it.
 LOOKS = f"""
-.bigger-and-deeper {{ container-type: inline-size; }}
 .build-and-train {{ display: grid; grid-template-columns: minmax(0, 1fr); gap: 6px 12px; }}
 .build-and-train > * {{ margin: 0; }}
 @container (min-width: {NARROW_AND_WIDE}px) {{
