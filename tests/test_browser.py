@@ -286,6 +286,7 @@ def test_training_shows_its_curve_stops_at_the_button_and_leaves_a_point_that_ou
     expect(explorer.get_by_role("alert")).to_contain_text("A network is being trained")
     expect(training).to_be_visible()
     explorer.get_by_role("button", name="■").click()
+    expect(training).to_have_count(0)
     expect(explorer.get_by_text("you stopped it")).to_be_visible()
 
     name = explorer.get_by_role("textbox")

@@ -21,7 +21,7 @@ import torch
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from utils import device, experiments
-from utils.architectures import LENET_BOOK, VGG_SMALL, Head, vgg_like
+from utils.architectures import LENET, LENET_BOOK, VGG_SMALL, Head, vgg_like
 from utils.data import DataError
 from utils.experiments import Arm, Experiment
 from utils.results import ResultsFile, pareto_front, points, table
@@ -455,11 +455,17 @@ def test_bench_measures_from_the_turn_of_a_slider_to_what_is_new(bench, tiny):
         assert 0 < waits[0] <= waits[1], "the table is there before the last drawing"
 
 
+def test_bench_measures_from_stop_to_the_last_step(bench, tiny):
+    row = bench.stop_row(tiny, LENET, times=2)
+    assert row.what == "explorer, LeNet: from ■ to the last step" and row.goal == "≤ 1,000 ms"
+    assert re.fullmatch(r"\d+ ms, p95 \d+ ms \(2 times\)", row.figure)
+
+
 def test_bench_is_kept_only_if_asked_for(bench, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "RESULTS", tmp_path)
     for name in ("import_rows", "training_rows", "slider_rows"):
         monkeypatch.setattr(bench, name, lambda *_: [])
-    for name in ("profile_row", "small_vgg"):
+    for name in ("profile_row", "small_vgg", "stop_row"):
         monkeypatch.setattr(bench, name, lambda *_, name=name: bench.Row(name, "1"))
     for words in ([], ["--promote"]):
         assert not list(tmp_path.rglob("*.md"))
