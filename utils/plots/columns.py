@@ -348,6 +348,8 @@ def fields_over_image(profile: Profile, image: Any) -> Sheet:
         inset = 1.5
         look = {"stroke": COLOURS["yours"], "stroke_width": 2.5, "dash": DASHES[i % len(DASHES)]}
         inner = frame - 2 * inset
+        halo = look | {"stroke": "white", "stroke_width": 5}  # orange alone is lost on a grey garment
+        sheet.box(left + inset, top + left + inset, inner, inner, None, name="halo", **halo)
         sheet.box(left + inset, top + left + inset, inner, inner, None, name=f"field of block {block}", **look)
         y = top + 16 + 24 * i
         sheet.line(
