@@ -207,12 +207,15 @@ def text_width(words: str, size: float, *, bold: bool = False) -> float:
     return size * sum(_widths[letter, bold] for letter in words)
 
 
-def wrapped(words: str, size: float, width: float) -> list[str]:
-    """`words` in lines of at most `width` pixels; a single word that is wider stands alone. A % stays by its number."""
+def wrapped(words: str, size: float, width: float, *, wider: float = WIDER) -> list[str]:
+    """`words` in lines of at most `width` pixels; a single word that is wider stands alone. A % stays by its number.
+
+    wider: times the outlines' width, that letters may take.
+    """
     lines = [""]
     for word in re.split(r"[ \n]+", words.strip().replace(" %", "\N{NO-BREAK SPACE}%")):
         longer = f"{lines[-1]} {word}".strip(" ")
-        if not lines[-1] or WIDER * text_width(longer, size) <= width:
+        if not lines[-1] or wider * text_width(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

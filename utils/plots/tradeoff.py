@@ -36,6 +36,7 @@ MOST = 40  # points that can be told apart
 TEXT = 12 * CSS_DPI / 72  # pixels: matplotlib's 12 pt
 LEFT = 0.8  # inches that the accuracies and their name take
 LINE = 17 / 72  # inches
+WIDER_IN_FIGURES = 1.01  # matplotlib draws letters as wide as they are
 FEW_LINES = 5  # of notes, for which a figure has room as it is
 
 
@@ -67,7 +68,9 @@ def throughput_accuracy(
     everyone = [*points, *reference]
     front = pareto_front(points)
     room = (width - LEFT) * CSS_DPI
-    notes = [line for note in _notes(points, front, reference) for line in wrapped(note, TEXT, room)]
+    notes = [
+        line for note in _notes(points, front, reference) for line in wrapped(note, TEXT, room, wider=WIDER_IN_FIGURES)
+    ]
     height = 5.8 * (width / WIDTH) ** 0.5 + LINE * max(0, len(notes) - FEW_LINES)
     figure = LessonFigure(width, height)
     axes = figure.add_subplot()
@@ -80,7 +83,7 @@ def throughput_accuracy(
     for point in sorted(points, key=lambda p: -p.parameters):  # the small ones on top
         _draw(axes, point, _size(point, everyone))
     where = everyone[0].measured_on or "this device"
-    axes.set_xlabel("\n".join(wrapped(f"images/s in inference  ({where})", TEXT, room)))
+    axes.set_xlabel("\n".join(wrapped(f"images/s in inference  ({where})", TEXT, room, wider=WIDER_IN_FIGURES)))
     axes.set_ylabel(f"{everyone[0].evaluated_on} accuracy, %")
     headline(axes, title, "\n".join(notes))
     named = points + [p for p in reference if p.label not in {own.label for own in points}]
