@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -156,7 +157,7 @@ REFUSED = {
     ),
     "groups of the image": (
         lambda: one(Conv(8, groups=2)),
-        "blocks[0].convs[0].groups must divide the 1 channels that come in, got 2",
+        "blocks[0].convs[0].groups must divide the one channel that comes in, got 2",
     ),
     "groups of the layer before": (
         lambda: Architecture((Block((Conv(9),)), Block((Conv(8), Conv(8, groups=8), Conv(9), Conv(8, groups=4))))),
@@ -545,6 +546,7 @@ IMAGENET = "3 channels in, 224², 1000 classes"
 LABELS = {
     "VGG-11 (A), 10 classes": (VGG["A"].change(num_classes=10), "VGG"),
     "VGG-11 (A), BN": (VGG["A"].change(norm="batch"), "VGG"),
+    "LeNet, 1 class": (LENET.change(num_classes=1), "LeNet"),
     "LeNet (book), relu": (LENET_BOOK.change(activation="relu"), "LeNet"),
     "LeNet, 3 channels in, 32²": (LENET.change(in_channels=3, image_size=32), "LeNet"),
     "AlexNet small, init normal, std 0.01": (ALEXNET_SMALL.change(init="normal", init_std=0.01), "AlexNet"),
@@ -714,3 +716,27 @@ def test_the_shorthand_makes_vggs():
 def test_an_error_shows_what_it_found_on_one_line(value, expected):
     assert checks.shown(value) == expected and len(expected) <= 80
     assert "\n" not in checks.shown(build(LENET)) and checks.shown(build(LENET)).startswith("Sequential( (features)")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.int64(5), "5, numpy's int64"),
+        (np.float32(0.5), "0.5, numpy's float32"),
+        (np.float64(1.5), "1.5"),
+        (np.array(5), "array(5)"),
+        (np.array([5, 6]), "array([5, 6])"),
+    ],
+)
+def test_numbers_of_numpys_are_shown_as_plain_numbers(value, expected):
+    assert checks.shown(value) == expected
+
+
+def test_who_gives_a_number_of_numpys_is_told_what_to_do_about_it():
+    with pytest.raises(ValueError) as caught:
+        Conv(np.int64(8))
+    assert str(caught.value) == f"out_channels {WHOLE}, got 8, numpy's int64: take int(8)"
+    with pytest.raises(ValueError, match=r"dropout must be a share from 0 up to, not including, 1, got 1\.5$"):
+        Head(dropout=np.float64(1.5))
+    with pytest.raises(ValueError, match="seen must be True or False, got True, numpy's bool"):
+        checks.truth("seen", np.True_)

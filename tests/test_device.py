@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import platform
+import re
 import runpy
 import subprocess
 import sys
@@ -417,28 +418,39 @@ def test_a_device_that_isnt_here_is_refused_with_those_that_are(wrong):
         device.device_named(wrong)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_cuda_where_there_is_none_says_where_to_get_it():
-    with pytest.raises(ValueError, match=r"got 'cuda': .*Change runtime type"):
-        device.device_named("cuda")
+@pytest.mark.parametrize("wrong", ["cuda", "cuda:0", "GPU", torch.device("cuda")])
+def test_cuda_where_there_is_none_says_where_to_get_it(monkeypatch, wrong):
+    sees(monkeypatch)
+    monkeypatch.setattr(device, "gpu_advice", lambda: None)
+    with pytest.raises(ValueError, match=rf"got {re.escape(repr(wrong))}: .*Change runtime type"):
+        device.device_named(wrong)
 
 
 def test_a_device_that_is_here_is_taken_and_the_fastest_where_none_is_named():
     assert device.device_named("cpu") == torch.device("cpu") == device.device_named(torch.device("cpu"))
     assert device.device_named() == device.pick_device()
+    assert device.device_named("meta", or_meta=True) == torch.device("meta")
 
 
-@pytest.mark.parametrize("takes", ["load_fashion_mnist", "ceilings", "roofline_explorer", "kernel_laboratory"])
+TAKES = ["load_fashion_mnist", "ceilings", "roofline_explorer", "kernel_laboratory", "build", "Images.to"]
+
+
+@pytest.mark.parametrize("takes", TAKES)
 def test_whoever_takes_a_device_refuses_one_that_isnt_here(takes):
-    from utils.data import load_fashion_mnist
+    from utils.architectures import LENET
+    from utils.data import Images, load_fashion_mnist
+    from utils.models import build
     from utils.roofline import ceilings
     from utils.widgets import kernel_laboratory, roofline_explorer
 
+    images = Images(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
     calls = {
         "load_fashion_mnist": load_fashion_mnist,
         "ceilings": ceilings,
         "roofline_explorer": roofline_explorer,
         "kernel_laboratory": kernel_laboratory,
+        "build": lambda device: build(LENET, device=device),
+        "Images.to": images.to,
     }
     with pytest.raises(ValueError, match="device must be one that torch finds here"):
         calls[takes](device="gpu")

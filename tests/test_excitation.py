@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from utils import excitation
 from utils.architectures import ALEXNET_SMALL, LENET, VGG, Head, vgg_like
 from utils.excitation import (
     BATCH_BYTES,
@@ -399,6 +400,20 @@ def test_the_version_is_another_once_the_weights_are():
     assert is_new()
     net.features[0] = nn.Conv2d(1, 4, 3, padding=1)
     assert is_new()
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_the_version_is_another_once_a_tensor_was_written_through_its_data_however_far_back(monkeypatch, memory):
+    monkeypatch.setattr(excitation, "LOOKED_AT", 100)
+    monkeypatch.setattr(excitation, "SAMPLED", 50)
+    net = net_of(vgg_like((1, 1), (8, 8))).to(memory_format=memory)
+    assert sum(p.numel() for p in net.parameters()) > 1000
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        before, versions = version_of(net), [t._version for t in net.parameters()]
+        assert before == version_of(net), "looking changes nothing"
+        tensor.data += 1
+        assert versions == [t._version for t in net.parameters()], "torch hasn't counted that"
+        assert before != version_of(net), name
 
 
 # --- filters ----------------------------------------------------------------------------------------------------------

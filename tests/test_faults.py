@@ -224,6 +224,13 @@ def test_after_the_first_step_too():
     assert "float16" not in str(faults.loss_is_no_number([2.3, math.inf], 10, 0.1, "bfloat16", None))
 
 
+def test_a_large_loss_is_said_in_plain_digits():
+    message = str(faults.loss_is_no_number([2.3, 123_456.0, math.inf], 100, 0.1, "float32", None))
+    assert "the last good loss was 123,500. " in message
+    message = str(faults.weights_are_no_numbers("features.0.weight holds nan", 3, 100, 123_456.0, 0.1))
+    assert "the loss just before was still 123,500. " in message
+
+
 @pytest.mark.parametrize("losses", [[math.inf], [2.3, math.inf], [math.log(10)] * 60])
 def test_batch_norm_is_advised_only_where_there_is_none(losses):
     for norm, is_advised in (("none", True), ("batch", False)):

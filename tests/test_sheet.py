@@ -209,6 +209,8 @@ def test_who_sees_the_whole_image_is_said_and_marked():
 
 
 def test_the_words_for_who_cant_see_it_name_every_block():
+    one_pixel = network_columns(costs(vgg_like((1, 1), (8, 16), kernel_size=1)), title="")
+    assert "block 1: 1×1, 1 → 8; maps of 14×14; sees 1 pixel;" in one_pixel.alt and "sees 2 pixels" in one_pixel.alt
     alt = network_columns(costs(VGG["A"]), title="A", notes=["a note."]).alt
     assert all(f"block {b}:" in alt for b in range(1, 6)) and "head:" in alt and "a note." in alt
     assert "3×3, 64 → 128" in alt and "224×224 image." in alt

@@ -136,6 +136,9 @@ def test_the_formula_has_each_number_in_its_place():
         ((224, 11, 4, 2), "Left over at the end is padding alone (1): no pixel of the input is lost."),
         ((10, 2, 3, 0), "Between windows, 2 of the rows and as many columns are never looked at: the stride, 3"),
         ((4, 2, 1, 3), "4 of 9 windows across look at padding alone"),
+        ((2, 1, 2, 1), "1 of 2 windows across looks at padding alone"),
+        ((3, 1, 2, 0), "Between windows, one row and one column are never looked at"),
+        ((1, 1, 2, 1), "1 of 1 pixel (100 %) has no say. 2 of 2 windows across look"),
     ],
 )
 def test_what_falls_off_is_said(window, words):

@@ -927,6 +927,23 @@ def test_images_with_other_channels_than_the_network_was_built_for(call):
         call(model, images(8))
 
 
+def test_one_channel_is_one_channel():
+    class Coloured(Images):
+        def batch(self, *args, **options):
+            pixels, labels = super().batch(*args, **options)
+            return pixels.expand(-1, 3, -1, -1), labels
+
+    grey = images(8)
+    with pytest.raises(ValueError, match=r"built for images of 1 channel, and these have 3: .* with in_channels=3"):
+        evaluate(build(LENET), Coloured(grey.pixels, grey.labels))
+
+
+def test_one_row_is_one_row():
+    model = Own(lambda scores: scores[:1])
+    with pytest.raises(ValueError, match="a row of scores for each image, got 1 row for 8 images: "):
+        evaluate(model, images(8))
+
+
 @pytest.mark.parametrize("call", [quiet, lambda model, data: train(model, data, PLAIN), evaluate])
 def test_more_classes_than_the_network_was_built_for(call):
     model, data = build(LENET.change(num_classes=3)), images(64)

@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from for_sheets import assert_readable
 
-from utils.architectures import VGG, VGG_SMALL
+from utils.architectures import ACTIVATIONS, VGG, VGG_SMALL
 from utils.catalog import STUCK
 from utils.comparing import reference_runs
 from utils.editing import for_fashion_mnist
 from utils.models import build
 from utils.plots.clinic import first_losses_sheet, vital_signs_sheet
 from utils.plots.panel import Panel, Scale
-from utils.plots.sheet import Box, Stroke, Words, text_width
+from utils.plots.sheet import Box, Stroke, Words
 from utils.training import Recipe, train
 from utils.vitals import DIED, FADED, VANISHED, VitalSigns, diagnosis, first_losses, vital_signs
 from utils.widgets import TrainingClinic, clinic, trainer, training_clinic
@@ -235,6 +236,8 @@ def test_losses_beyond_the_axes_are_told_and_one_that_is_no_number_ends_the_line
     sheet = draw_losses([2.4, 700.0, math.nan, 2.0])
     assert len(squares(sheet, "loss")) == 2
     assert [mark.words for mark in sheet.named("beyond")] == ["up to 700"]
+    higher = draw_losses([2.4, 123_456.0])
+    assert [mark.words for mark in higher.named("beyond")] == ["up to 123,000"] and higher.alt.endswith("2.4, 123,000.")
     assert min(middle(mark)[1] for mark in squares(sheet, "loss")) >= 30
     assert not draw_losses([2.4, 2.2]).named("beyond")
 
@@ -248,13 +251,28 @@ def test_an_earlier_training_is_grey_and_named_clear_of_the_name_of_chance():
         assert all(abs(y - chance) >= 11 for y in names), last
 
 
-def all_words_are_inside(sheet):
-    for mark in sheet.marks:
-        if isinstance(mark, Words):
-            assert mark.size >= 11, mark
-            width = text_width(mark.words, mark.size, bold=mark.bold)
-            left = mark.x - width * {"start": 0, "middle": 0.5, "end": 1}[mark.anchor]
-            assert left >= -1 and left + width <= sheet.width + 1 and 8 < mark.y <= sheet.height, mark
+NARROW_ROOM = 460  # pixels of a window: on what is wider, the smallest letters would shrink under 11
+
+
+def test_a_long_title_takes_two_lines_and_all_else_stands_lower():
+    title = "VGG (2,2,4,4,4), torch’s default, no activation, batch norm"
+    short, long = (vital_signs_sheet(signs(), title=words, words="what is seen") for words in ("VGG", title))
+    assert_readable(long, widest=NARROW_ROOM)
+    lines = long.named("title")
+    assert " ".join(mark.words for mark in lines) == title and len(lines) == 2 and lines[1].y > lines[0].y + 14
+    lower = long.height - short.height
+    assert lower == lines[1].y - lines[0].y
+    for here, there in zip(squares(short, "activation"), squares(long, "activation"), strict=True):
+        assert there.y == pytest.approx(here.y + lower)
+
+
+@pytest.mark.parametrize("name", clinic.NETWORKS)
+def test_nothing_is_cut_off_in_a_narrow_room_whatever_the_patient_is_called(small, name):
+    small.network, small.num_blocks = name, 5
+    for init, activation, batch_norm in itertools.product(clinic.INITS.values(), ACTIVATIONS, (False, True)):
+        with small._settling():
+            small.init, small.activation, small.batch_norm, small.init_std = init, activation, batch_norm, 0.001
+        assert_readable(vital_signs_sheet(signs(), title=small._patient(), words=""), widest=NARROW_ROOM)
 
 
 # --- the widget -------------------------------------------------------------------------------------------------------
@@ -292,7 +310,7 @@ def test_it_begins_with_lesson_04s_first_patient_and_says_what_is_wrong(tiny):
     shown = explorer.sheet()
     assert "The signal vanishes" in " ".join(shown.words()) and len(squares(shown, "activation: before")) == 19
     assert "on 64 images, seed 0" in " ".join(shown.words()) and not explorer.losses
-    all_words_are_inside(shown)
+    assert_readable(shown, widest=NARROW_ROOM)
     figure = explorer.picture()
     assert "The signal vanishes" in figure.alt and figure.title == "VGG (2,2,4,4,4), torch’s default, ReLU"
     assert explorer.children[1].layout.flex_flow == "row wrap", "side by side, where there is room"
@@ -345,6 +363,7 @@ def test_sigma_counts_only_where_weights_are_drawn_from_it(small):
         ("num_blocks", 6, "num_blocks must be a whole number from 1 to 5, got 6"),
         ("init", "glorot", "init must be one of 'default', 'he', 'xavier', 'normal', got 'glorot'"),
         ("init_std", 0.04, "init_std must be one of 0.001"),
+        ("init_std", np.float32(0.5), "init_std must be one of"),
         ("activation", "swish", "activation must be one of 'relu'"),
         ("batch_norm", 1, "batch_norm must be True or False, got 1"),
         ("seed", -1, "seed must be a whole number of at least 0, got -1"),
@@ -360,6 +379,7 @@ def test_what_it_cannot_show_is_refused_in_words_and_nothing_changes(small, name
     with pytest.raises(ValueError) as caught:
         setattr(small, name, value)
     assert str(caught.value).startswith(said)
+    assert "np." not in str(caught.value), "numbers of numpy's are written as numbers"
     assert small.architecture == architecture and small.sheet() == shown
 
 
@@ -400,7 +420,7 @@ def test_the_steps_are_those_of_the_loop_and_leave_your_random_numbers_alone(sma
     assert not small.train_button.disabled and small.stop_button.disabled
     small.train_button.click()
     assert small.losses == expected, "the same seed, the same losses"
-    all_words_are_inside(small.sheet())
+    assert_readable(small.sheet(), widest=NARROW_ROOM)
 
 
 def test_a_tick_takes_away_and_brings_back_the_vital_signs_after_training(small):
@@ -487,7 +507,7 @@ def test_a_second_press_is_answered_with_a_word_and_changes_nothing(small):
 
     in_a_notebook(small, press)
     assert answers[0] is None and "It is being trained already" in answers[1]
-    assert small.losses == alone
+    assert small.losses == alone and text(small.message) == "", "there is nothing to wait for any more"
 
 
 def test_a_knob_turned_while_it_trains_stops_it_and_says_so(small):

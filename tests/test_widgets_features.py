@@ -240,6 +240,12 @@ def test_the_patches_are_those_of_a_search_through_all_training_images(viewer, n
     )
 
 
+def test_the_only_one_that_is_excited_is_the_largest_and_not_the_1_largest(viewer):
+    found = viewer._search()
+    assert viewer._note(*found, 1, True).endswith("of each, and of those the largest.")
+    assert viewer._note(*found, 2, True).endswith("of each, and of those the 2 largest.")
+
+
 def test_a_part_of_the_training_images_is_searched_and_how_many_is_said(monkeypatch, nets, tiny):
     monkeypatch.setattr(subjects, "images_to_search", lambda layer, device: 50)
     viewer = feature_viewer(nets, tiny)

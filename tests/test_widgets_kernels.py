@@ -100,7 +100,8 @@ def test_an_image_of_another_shape_is_refused(image):
 
 def test_numbers_are_short_and_still_right():
     numbers = {
-        1: "1", 0.1234: "0.123", 12.345: "12.3", 800: "800", 12_800: "12,800", 999_999: "999,999", 1e6: "1.00 M",
+        1: "1", 0.00004: "0.00004", 0.1234: "0.123", 12.345: "12.3", 99.96: "100",
+        800: "800", 12_800: "12,800", 999_999: "999,999", 1e6: "1.00 M",
         10_035_200: "10.0 M", 999.4e6: "999 M", 999.9e6: "1.00 G", 1.85e9: "1.85 G", 3.2e12: "3.20 T", 4.5e15: "4500 T",
     }  # fmt: skip
     assert {number: short(number) for number in numbers} == numbers

@@ -194,10 +194,10 @@ class Architecture:
         for b, block in enumerate(self.blocks):
             for c, conv in enumerate(block.convs):
                 if channels % conv.groups:
+                    come_in = "one channel that comes in" if channels == 1 else f"{channels} channels that come in"
                     raise DoesNotFit(
-                        f"blocks[{b}].convs[{c}].groups must divide the {channels} channels that come in, got "
-                        f"{conv.groups}",
-                        why=f"its {conv.groups} groups can't share the {channels} channels that come in",
+                        f"blocks[{b}].convs[{c}].groups must divide the {come_in}, got {conv.groups}",
+                        why=f"its {conv.groups} groups can't share the {come_in}",
                         block=b,
                     )
                 channels = conv.out_channels
@@ -574,7 +574,7 @@ def _differences(architecture: Architecture, other: Architecture) -> list[str]:
         "init_std": f"std {architecture.init_std}",
         "in_channels": f"{architecture.in_channels} channel{'s' * (architecture.in_channels != 1)} in",
         "image_size": f"{architecture.image_size}²",
-        "num_classes": f"{architecture.num_classes} classes",
+        "num_classes": f"{architecture.num_classes} class{'es' * (architecture.num_classes != 1)}",
     }
     differ = [word for name, word in words.items() if getattr(architecture, name) != getattr(other, name)]
     return [word for word in differ if word != "std None"]

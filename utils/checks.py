@@ -14,7 +14,7 @@ def whole(name: str, value: Any, least: int) -> None:
     """ValueError unless `value` is an int (True and False are not) of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         to_do = f": take int({value})" if not isinstance(value, (int, bool)) and hasattr(value, "__index__") else ""
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}{to_do}")
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}{to_do}")
 
 
 def is_number(value: Any) -> bool:
@@ -26,19 +26,19 @@ def is_number(value: Any) -> bool:
 def share(name: str, value: Any) -> None:
     """ValueError unless 0 ≤ `value` < 1."""
     if not is_number(value) or not 0 <= value < 1:
-        raise ValueError(f"{name} must be a share from 0 up to, not including, 1, got {value!r}")
+        raise ValueError(f"{name} must be a share from 0 up to, not including, 1, got {shown(value)}")
 
 
 def truth(name: str, value: Any) -> None:
     """ValueError unless `value` is True or False."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, got {value!r}")
+        raise ValueError(f"{name} must be True or False, got {shown(value)}")
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """ValueError unless `value` is one of the strings in `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
 
 
 def tuple_of(name: str, value: Any, kind: type | None = None) -> tuple:
@@ -61,7 +61,7 @@ def some_of(name: str, value: Any, example: str, kind: type | None = None) -> tu
 def image_shape(name: str, value: Any) -> tuple[int, int, int]:
     """`value` as one image's (channels, height, width). ValueError if it isn't one."""
     if len(shape := tuple_of(name, value)) != 3:
-        raise ValueError(f"{name} must be one image's (channels, height, width), got {value!r}")
+        raise ValueError(f"{name} must be one image's (channels, height, width), got {shown(value)}")
     for side, size in zip(("channels", "height", "width"), shape, strict=True):
         whole(f"{name}'s {side}", size, least=1)
     return shape
@@ -83,7 +83,14 @@ def dict_of(name: str, value: Any, kind: type, example: str) -> None:
 
 
 def shown(value: Any, length: int = 80) -> str:
-    """`value` as Python writes it, on one line and cut off: a network's or an architecture's text fills a screen."""
+    """`value` as Python writes it, on one line and cut off: a network's or an architecture's text fills a screen.
+
+    A number of numpy's is written as Python writes its own: `5, numpy's int64`, and not `np.int64(5)`.
+    """
+    kind = type(value)
+    if kind.__module__ == "numpy" and getattr(value, "shape", None) == () and kind.__name__ != "ndarray":
+        # A float64 is a float, and does wherever one does: what is wrong with it is its value, not its kind.
+        return f"{value.item()!r}" + ("" if isinstance(value, float) else f", numpy's {kind.__name__}")
     text = " ".join(repr(value).split())
     return text if len(text) <= length else f"{text[: length - 1]}…"
 

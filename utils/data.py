@@ -104,7 +104,8 @@ class Images:
         return self.pixels.device
 
     def to(self, device: torch.device | str) -> Images:
-        """The same images on `device`; shares memory where they are there already."""
+        """The same images on `device`; shares memory where they are there already. ValueError if it isn't here."""
+        device = device_named(device, or_meta=True)
         return Images(self.pixels.to(device), self.labels.to(device))
 
     def take(self, n: int, *, seed: int = 0) -> Images:

@@ -35,10 +35,15 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def device_named(device: torch.device | str | None = None) -> torch.device:
-    """The device that is meant, which has to be here; None: the fastest. ValueError, with what to do, for another."""
+def device_named(device: torch.device | str | None = None, *, or_meta: bool = False) -> torch.device:
+    """The device that is meant, which has to be here; None: the fastest. ValueError, with what to do, for another.
+
+    or_meta: does "meta" do as well, on which tensors have shapes and no numbers?
+    """
     if device is None:
         return pick_device()
+    if or_meta and f"{device}" == "meta":
+        return torch.device("meta")
     here = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
     try:
         found = torch.device(device)
@@ -46,7 +51,7 @@ def device_named(device: torch.device | str | None = None) -> torch.device:
         found = None
     if found is None or found.type not in here or (found.index or 0) >= _number_of(found.type):
         to_do = "take one of those"
-        if f"{device}" in ("cuda", "gpu", "GPU") and not torch.cuda.is_available():
+        if f"{device}".lower().startswith(("cuda", "gpu")) and not torch.cuda.is_available():
             to_do += ". " + (gpu_advice() or "In Colab a GPU is chosen under Runtime → Change runtime type")
         names = listed([repr(name) for name in here])
         raise ValueError(f"device must be one that torch finds here, {names}, got {device!r}: {to_do}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.checks import of_kind, shown
+from utils.words import plain
 
 # A network that ignores its images has the loss ln(classes), or a little more while a high rate moves its last biases
 # to and fro; how near below and above, for how many steps, before that is said.
@@ -88,7 +89,7 @@ def loss_is_no_number(
     model: the network, so that nothing is advised that it has already.
     """
     step, before = len(losses), losses[:-1]
-    good = f"the last good loss was {before[-1]:.4g}" if before else "it was never a number"
+    good = f"the last good loss was {plain(before[-1], 4)}" if before else "it was never a number"
     message = f"the loss became {losses[-1]} at step {step} of {total}; {good}. "
     if spoilt_image:
         message += f"The cause is in the data: {spoilt_image}. Repair that image or leave it out, and look for others"
@@ -140,8 +141,8 @@ def evaluation_is_no_number(loss: float, dtype: str, spoilt_image: str | None, w
 def weights_are_no_numbers(found: str, step: int, total: int, loss: float, lr: float) -> TrainingError:
     """The error for a run whose last step has spoilt the weights: no loss has seen them."""
     return TrainingError(
-        f"after step {step} of {total} {found}; the loss just before was still {loss:.4g}. The last step was too long: "
-        f"the learning rate lr={lr} is too high, try a third of it"
+        f"after step {step} of {total} {found}; the loss just before was still {plain(loss, 4)}. The last step was too "
+        f"long: the learning rate lr={lr} is too high, try a third of it"
     )
 
 
@@ -224,8 +225,9 @@ def to_do_for(layer: nn.Module, shape: torch.Size, error: BaseException) -> str:
     """What to do about a layer that can't take a tensor of that shape, (N, …)."""
     if isinstance(layer, nn.Linear) and len(shape) > 2:
         numbers = shape[1:].numel()
+        given = f"{numbers} number{'s' * (numbers != 1)}"  # without commas, as nn.Linear has it
         fits = "which is what it expects" if numbers == layer.in_features else f"so make it nn.Linear({numbers}, …)"
-        return f"put an nn.Flatten() before it: it is then given {numbers} numbers an image, {fits}"
+        return f"put an nn.Flatten() before it: it is then given {given} an image, {fits}"
     if "more than 1 value per channel" in str(error):
         return "batch norm needs more than one number a channel to train on: take a larger batch_size, or more images"
     return MAKE_IT_FIT

@@ -18,6 +18,7 @@ from torch import nn
 from utils.architectures import ALEXNET, LENET_BOOK, VGG, Architecture
 from utils.blocks import conv_layer, dense_head, pool_layer
 from utils.checks import of_kind, with_tilde
+from utils.device import device_named
 from utils.faults import TOO_LARGE, memory_named
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ def build(architecture: Architecture, *, device: torch.device | str | None = Non
     """The network that `architecture` describes, with fresh weights from torch's global random numbers.
 
     (N, in_channels, image_size, image_size) → (N, num_classes) scores. On device="meta" it has shapes but no weights.
-    Its `input_shape` is one image's (channels, height, width). Raises OutOfMemory if its weights don't fit.
+    Its `input_shape` is one image's (channels, height, width). Raises OutOfMemory if its weights don't fit, and
+    ValueError for a device that isn't here.
     """
     of_kind("architecture", architecture, Architecture, "LENET, VGG['A'] or vgg_like((1, 2), (8, 16))")
-    where = torch.device(device) if device is not None else torch.device(torch.get_default_device())
-    with where, memory_named(f"while {architecture.label} was built", TOO_LARGE):
+    with _place(device), memory_named(f"while {architecture.label} was built", TOO_LARGE):
         head = architecture.head
         net = nn.Sequential(
             OrderedDict(
@@ -54,6 +55,11 @@ def build(architecture: Architecture, *, device: torch.device | str | None = Non
         initialise(net, architecture.init, std=architecture.init_std)
     net.input_shape = architecture.input_shape
     return net
+
+
+def _place(device: torch.device | str | None) -> torch.device:
+    """Where the weights are made: on torch's default device, or on one that has to be here."""
+    return torch.get_default_device() if device is None else device_named(device, or_meta=True)
 
 
 def _features(architecture: Architecture) -> list[nn.Module]:

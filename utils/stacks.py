@@ -19,7 +19,7 @@ from utils.architectures import Conv
 from utils.blocks import vgg_block
 from utils.checks import whole
 from utils.throughput import Throughput, inference_throughput, merged
-from utils.words import duration
+from utils.words import counted, duration, percent
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
@@ -130,16 +130,21 @@ class Sliding:
             left = self.size + self.padding - self.starts[-1] - self.kernel_size
             lines.append(f"Left over at the end is padding alone ({left}): no pixel of the input is lost.")
         if self.between:
+            lost = "one row and one column"
+            if (number := len(self.between)) > 1:
+                lost = f"{number} of the rows and as many columns"
             lines.append(
-                f"Between windows, {len(self.between)} of the rows and as many columns are never looked at: the "
-                f"stride, {self.stride}, is larger than the kernel, {self.kernel_size}."
+                f"Between windows, {lost} are never looked at: the stride, {self.stride}, is larger than the kernel, "
+                f"{self.kernel_size}."
             )
         if self.num_unreached:
-            share = 100 * self.num_unreached / self.size**2
             have = "has" if self.num_unreached == 1 else "have"
-            lines.append(f"{self.num_unreached:,} of {self.size**2:,} pixels ({share:.2g} %) {have} no say.")
+            of_all = f"{self.num_unreached:,} of {counted(self.size**2, 'pixel')}"
+            lines.append(f"{of_all} ({percent(self.num_unreached / self.size**2)}) {have} no say.")
         if self.num_blind:
-            lines.append(f"{self.num_blind} of {self.count} windows across look at padding alone: take less padding.")
+            look = "looks" if self.num_blind == 1 else "look"
+            of_all = f"{self.num_blind} of {counted(self.count, 'window')}"
+            lines.append(f"{of_all} across {look} at padding alone: take less padding.")
         return " ".join(lines) or "Every pixel is looked at, and the last window ends at the edge."
 
 

@@ -210,8 +210,8 @@ def check_images(model: nn.Module, data: Data, image_size: int | None, name: str
     channels = data.batch(index, image_size=size, augment="none", generator=None)[0].shape[1]
     if channels != shape[0]:
         raise ValueError(
-            f"the network was built for images of {shape[0]} channels, and these have {channels}: build it from an "
-            f"architecture with in_channels={channels}, such as VGG['A'].change(in_channels={channels})"
+            f"the network was built for images of {counted(shape[0], 'channel')}, and these have {channels}: build it "
+            f"from an architecture with in_channels={channels}, such as VGG['A'].change(in_channels={channels})"
         )
     return size
 
@@ -239,8 +239,9 @@ def check_scores(scores: Tensor, labels: Tensor, data: Data) -> None:
             f"{tuple(scores.shape)}: {flat if scores.ndim == 2 else 'an nn.Flatten() is missing'}"
         )
     if len(scores) != len(labels):
+        found = f"{counted(len(scores), 'row')} for {counted(len(labels), 'image')}"
         raise ValueError(
-            f"the network must give a row of scores for each image, got {len(scores)} rows for {len(labels)} images: "
+            f"the network must give a row of scores for each image, got {found}: "
             f"a reshape(-1, …) or view(-1, …) in its forward mixes images; take x.flatten(1), and make the next layer "
             f"for what that gives"
         )

@@ -12,6 +12,7 @@ from utils.plots.panel import Panel, Scale
 from utils.plots.sheet import SMALLEST_TEXT, Sheet, text_width, wrapped
 from utils.plots.style import COLOURS, readable
 from utils.plots.vitals import PANELS, log_limits, plain_powers, powers_of_ten, signs_in_words, which_layers
+from utils.words import plain
 
 if TYPE_CHECKING:
     from utils.vitals import VitalSigns
@@ -35,7 +36,6 @@ def vital_signs_sheet(
     after_what: the second line's name. words: what is said below.
     """
     sheet = Sheet(WIDTH, 0, title, grows=GROWS)
-    sheet.text(0, 15, title, size=14, bold=True, name="title")
     lines = {"before training": (before, BEFORE), after_what: (after, AFTER)}
     if after is None:
         lines = {"before training": (before, BEFORE)}
@@ -59,6 +59,7 @@ def vital_signs_sheet(
     sheet.text(WIDTH / 2, y, f"layers, in the order in which they run{f': {kinds}' if kinds else ''}", size=TEXT,
                anchor="middle", name="axis")  # fmt: skip
     sheet.height = _write_below(sheet, words, y + 8)
+    sheet.head(title)
     sheet.alt = f"{words} " + " ".join(signs_in_words(name, signs) for name, (signs, _) in lines.items())
     return sheet
 
@@ -128,7 +129,6 @@ def first_losses_sheet(
     """
     chance = math.log(num_classes)
     sheet = Sheet(WIDTH, 0, title, grows=GROWS)
-    sheet.text(0, 15, title, size=14, bold=True, name="title")
     own, before = _finite(losses), _finite(earlier)
     low = min([LOW, *own, *before])
     high = min(max([HIGH, *(loss * 1.03 for loss in (*own, *before))]), HIGHEST * chance)
@@ -148,6 +148,7 @@ def first_losses_sheet(
     if before and earlier_title:
         ends.append(_name_end(sheet, axes.y(before[-1]), earlier_title, ends))
     sheet.height = _write_below(sheet, words, BOTTOM + 40)
+    sheet.head(title)
     sheet.alt = " ".join(filter(None, [_losses_in_words(losses, num_steps, chance), words]))
     return sheet
 
@@ -169,7 +170,7 @@ def _tell_beyond(sheet: Sheet, axes: Panel, losses: Sequence[float]) -> None:
     """How high they go, if that is beyond the axes."""
     if losses and max(losses) > axes.y.high:
         x = axes.x(1 + max(step for step, loss in enumerate(losses) if loss > axes.y.high)) + 8
-        words = f"up to {max(losses):,.3g}"
+        words = f"up to {plain(max(losses), 3)}"
         anchor = "start" if x + text_width(words, TEXT) < axes.x.end else "end"
         x = x if anchor == "start" else axes.x.end
         sheet.text(x, axes.y.end + 14, words, size=TEXT, colour=readable(BEFORE), anchor=anchor, name="beyond")
@@ -191,7 +192,7 @@ def _name_end(sheet: Sheet, y: float, words: str, taken: Sequence[float]) -> flo
 def _losses_in_words(losses: Sequence[float], num_steps: int, chance: float) -> str:
     if not losses:
         return f"Axes for the losses of {num_steps} steps, none taken yet; chance is {chance:.3f}."
-    return f"Loss by step, {len(losses)} of {num_steps}: {', '.join(f'{loss:.3g}' for loss in losses)}."
+    return f"Loss by step, {len(losses)} of {num_steps}: {', '.join(plain(loss, 3) for loss in losses)}."
 
 
 def _write_below(sheet: Sheet, words: str, y: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from utils.plots.sheet import Sheet, text_width, wrapped
 from utils.plots.style import COLOURS, readable, to_array
-from utils.words import listed, percent, plain
+from utils.words import counted, listed, percent, plain
 
 if TYPE_CHECKING:
     from utils.profiling import Profile
@@ -269,7 +269,7 @@ def _in_words(columns: Sequence[Column], image_side: int) -> list[str]:
             f"the {name}"
             for attribute, name in ROWS.items()
         )
-        sees = f"; sees {convs[-1].receptive_field} pixels" if convs and convs[-1].receptive_field else ""
+        sees = f"; sees {counted(convs[-1].receptive_field, 'pixel')}" if convs and convs[-1].receptive_field else ""
         name = "head" if block == "head" else f"block {block}"
         words.append(f"{name}: {'; '.join(parts)}; maps of {own[-1].side}×{own[-1].side}{sees}; {shares}.")
     return words

@@ -12,6 +12,7 @@ from utils.plots.axes import log_ticks, plain
 from utils.plots.sheet import Sheet, beside, text_width, wrapped
 from utils.plots.style import COLOURS, readable, to_array
 from utils.stacks import Stack, break_even, verdict, weights_ratio, which_is_cheaper
+from utils.words import plain as in_digits
 
 BLUE, INK, QUIET, YOURS = COLOURS["convolution"], COLOURS["ink"], COLOURS["quiet"], COLOURS["yours"]
 WIDTH, GAP = 700, 24
@@ -128,7 +129,7 @@ def cost_table(large: Stack, stack: Stack, rows: Sequence[tuple[str, float, floa
 def short(number: float) -> str:
     """To three digits, but up to a million to the last: `0.123`, `800`, `12,800`, `10.0 M`, `1.85 G`."""
     if number < 1e6:
-        return f"{number:,.3g}" if number < 100 else f"{number:,.0f}"
+        return in_digits(number, 3) if number < 100 else f"{number:,.0f}"
     mantissa, exponent = f"{number:.2e}".split("e")
     unit = min(int(exponent) // 3, 4)
     places = int(exponent) - 3 * unit  # digits before the point, less one

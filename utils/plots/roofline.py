@@ -17,7 +17,7 @@ from utils.plots.axes import HALO, make_logarithmic, place_texts
 from utils.plots.bars import KINDS
 from utils.plots.labels import Boxes, samples
 from utils.plots.style import COLOURS, LessonFigure, headline, style, text_size
-from utils.words import counted
+from utils.words import counted, plain
 
 if TYPE_CHECKING:
     from utils.roofline import Ceilings, LayerTimes
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Marker, whether it is filled, and the sign for it in a text: one for each batch size.
 LOOKS = (("o", False, "○"), ("o", True, "●"), ("s", True, "■"), ("^", True, "▲"))
 SIZE = 80.0  # a marker's area, in square points
+CLEARLY_ABOVE = 1.1  # times the roof: more than what two measurements of one thing differ by
 ALMOST_NOTHING = 0.01  # a layer with less than this share, of the FLOPs and of the time, has no bar of its own
 
 
@@ -160,15 +161,25 @@ def _notes(
     notes = ["The slope is as fast as memory allows, the flat roof as fast as arithmetic does."]
     if idle := len((first := next(iter(rounds.values()))).layers) - (first.layers.macs > 0).sum():
         notes.append(f"{counted(int(idle), 'layer')} without FLOPs (pooling, activations …) can’t be drawn here.")
-    notes.append(above_in_words(sum(spot.y > ceilings.attainable(spot.x) for spot in spots)))
+    notes.append(above_in_words([spot.y / ceilings.attainable(spot.x) for spot in spots]))
     notes.append(f"{ceilings.device}, {counted(ceilings.threads, 'thread')}, {ceilings.dtype}.")
     return signs + [line for note in notes for line in wrap(note, 93)]
 
 
-def above_in_words(number: int) -> str:
-    """What points above the roof come from; "" if there are none."""
+def above_in_words(reached: Sequence[float]) -> str:
+    """What points above the roof come from, and what to do where one lies clearly above; "" if there are none.
+
+    reached: of what its place under the roof allows, for each point; NaN if it wasn't measured.
+    """
+    above = [share for share in reached if share > 1]
+    if not above:
+        return ""
     why = "data still in the cache, fewer FLOPs than are counted, or a roof measured in a slow moment"
-    return f"{counted(number, 'point')} above the roof: {why}." if number else ""
+    words = f"{counted(len(above), 'point')} above the roof: {why}."
+    if max(above) <= CLEARLY_ABOVE:
+        return words
+    who = "It" if len(above) == 1 else "The highest"
+    return f"{words} {who} reaches {percent(max(above))} of what its place allows: measure the roof anew."
 
 
 def _write_names(
@@ -240,14 +251,14 @@ def _name(axes: Axes, where: np.ndarray, words: str, **look: Any) -> Annotation:
 def _in_words(title: str, spots: Mapping[str, Sequence[_Spot]], ceilings: Ceilings) -> str:
     def each(row: Sequence[_Spot]) -> str:
         return "; ".join(
-            f"{spot.label} {with_unit(spot.y, 'FLOP/s')} at {spot.x:.3g} FLOPs per byte, "
+            f"{spot.label} {with_unit(spot.y, 'FLOP/s')} at {plain(spot.x, 3)} FLOPs per byte, "
             f"{spot.y / ceilings.attainable(spot.x):.0%} of the roof"
             for spot in row
         )
 
     roof = (
-        f"The roof rises with {with_unit(ceilings.bytes_per_s, 'B/s')} up to {ceilings.ridge:.3g} FLOPs per byte and "
-        f"is flat from there, at {with_unit(ceilings.flops_per_s, 'FLOP/s')} ({ceilings.dtype}, {ceilings.device})."
+        f"The roof rises with {with_unit(ceilings.bytes_per_s, 'B/s')} up to {plain(ceilings.ridge, 3)} FLOPs per byte "
+        f"and is flat from there, at {with_unit(ceilings.flops_per_s, 'FLOP/s')} ({ceilings.dtype}, {ceilings.device})."
     )
     return f"{title}. {roof} " + " ".join(f"{f'{name}: ' if name else ''}{each(row)}." for name, row in spots.items())
 

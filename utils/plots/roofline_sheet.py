@@ -17,6 +17,7 @@ from utils.plots.roofline import ALMOST_NOTHING, above_in_words, numbered, perce
 from utils.plots.sheet import SMALLEST_TEXT, Sheet, text_width, wrapped
 from utils.plots.style import COLOURS
 from utils.words import counted
+from utils.words import plain as in_digits
 
 if TYPE_CHECKING:
     from utils.roofline import Ceilings, LayerTimes
@@ -49,7 +50,6 @@ def roofline_sheet(
     given. Layers without FLOPs are no points. notes: what is said below, each from a line of its own on.
     """
     sheet = Sheet(WIDTH, 0, title, grows=GROWS)
-    sheet.text(0, 15, title, size=14, bold=True, name="title")
     names = numbered(work)
     rows = [i for i, macs in enumerate(work.macs) if macs]
     x = work.intensity.to_numpy(float)[rows]
@@ -66,13 +66,14 @@ def roofline_sheet(
     if rows:
         _name_layers(sheet, axes, [names[row] for row in rows], np.array(spots), roof, taken)
     y = _draw_key(sheet, is_measured=times is not None, ceilings=ceilings)
-    said = [note for note in (*notes, above_in_words(int((found > could).sum()))) if note]
+    said = [note for note in (*notes, above_in_words(found / could)) if note]
     for note in said:
         for line in wrapped(note, TEXT, WIDTH):
             y += LINE
             sheet.text(0, y, line, size=TEXT, name="note")
         y += 4
     sheet.height = y + 8
+    sheet.head(title)
     sheet.alt = " ".join([_in_words([names[row] for row in rows], x, could, found, ceilings), *said])
     return sheet
 
@@ -193,11 +194,12 @@ def _draw_key(sheet: Sheet, *, is_measured: bool, ceilings: Ceilings) -> float:
 def _in_words(names: Sequence[str], x: np.ndarray, could: np.ndarray, found: np.ndarray, ceilings: Ceilings) -> str:
     said = []
     for name, intensity, on_roof, measured in zip(names, x, could, found, strict=True):
-        own = f"{name} at {intensity:.3g} FLOPs per byte could do {with_unit(on_roof, 'FLOP/s')}"
+        own = f"{name} at {in_digits(intensity, 3)} FLOPs per byte could do {with_unit(on_roof, 'FLOP/s')}"
         said.append(own + (f", does {with_unit(measured, 'FLOP/s')}" if measured == measured else ""))
+    ridge = in_digits(ceilings.ridge, 3)
     roof = (
-        f"The roof rises with {with_unit(ceilings.bytes_per_s, 'B/s')} to {ceilings.ridge:.3g} FLOPs per byte and is "
-        f"flat from there, at {with_unit(ceilings.flops_per_s, 'FLOP/s')}."
+        f"The roof rises with {with_unit(ceilings.bytes_per_s, 'B/s')} to {ridge} FLOPs per byte and is flat from "
+        f"there, at {with_unit(ceilings.flops_per_s, 'FLOP/s')}."
     )
     return f"{roof} {'; '.join(said)}."
 

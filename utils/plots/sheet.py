@@ -116,6 +116,18 @@ class Sheet:
     def image(self, x: float, y: float, width: float, height: float, pixels: np.ndarray, name: str = "") -> None:
         self.marks.append(Pixels(x, y, width, height, np.asarray(pixels, np.uint8), name))
 
+    def head(self, title: str, size: float = 14) -> None:
+        """Write `title` in bold at the top, in as many lines as it takes.
+
+        What is drawn already leaves room for one of them, and moves down for the others.
+        """
+        lines = wrapped(title, size, self.width, is_bold=True) if title else []
+        below_them = (size + 4) * max(0, len(lines) - 1)
+        self.marks = [_moved(mark, 0, below_them) for mark in self.marks]
+        self.height += below_them
+        for number, line in enumerate(lines):
+            self.text(0, size + 1 + (size + 4) * number, line, size=size, bold=True, name="title")
+
     def named(self, beginning: str) -> list[Mark]:
         """The marks whose name begins so."""
         return [mark for mark in self.marks if mark.name.startswith(beginning)]
@@ -207,7 +219,7 @@ def text_width(words: str, size: float, *, bold: bool = False) -> float:
     return size * sum(_widths[letter, bold] for letter in words)
 
 
-def wrapped(words: str, size: float, width: float, *, wider: float = WIDER) -> list[str]:
+def wrapped(words: str, size: float, width: float, *, wider: float = WIDER, is_bold: bool = False) -> list[str]:
     """`words` in lines of at most `width` pixels; a single word that is wider stands alone. A % stays by its number.
 
     wider: times the outlines' width, that letters may take.
@@ -215,7 +227,7 @@ def wrapped(words: str, size: float, width: float, *, wider: float = WIDER) -> l
     lines = [""]
     for word in re.split(r"[ \n]+", words.strip().replace(" %", "\N{NO-BREAK SPACE}%")):
         longer = f"{lines[-1]} {word}".strip(" ")
-        if not lines[-1] or wider * text_width(longer, size) <= width:
+        if not lines[-1] or wider * text_width(longer, size, bold=is_bold) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

@@ -353,12 +353,13 @@ class TrainingClinic(Explorer):
     def _see_to_end(self, run: _Run) -> None:
         """Of a task that was cancelled before its first step nothing has run, not even its `finally`."""
         if self._run is run and self.is_training:
-            self._complain(run, INTERRUPTED)
             self._end(run)
+            self._complain(run, INTERRUPTED)
 
     def _end(self, run: _Run) -> None:
         if self._run is run:
             self._end_training()
+            self.say()  # what was answered meanwhile, “wait a moment”, is no longer so
             self.verdict = first_losses(run.losses, len(self.data.classes))
             self._draw()
 

@@ -335,7 +335,7 @@ class FeatureViewer(Explorer):
             lowest = float(searched.lowest[self.channel])
             return f"Nothing in {pictures.counted}: this channel is {lowest:g} everywhere."
         reading = self._subject.reading(self.layer, self.is_after)
-        which = f", and of those the {number} largest" if number < len(searched) else ""
+        which = f", and of those the {'' if number == 1 else f'{number} '}largest" if number < len(searched) else ""
         words = f"{pictures.counted} searched: the largest number ({reading}) of each{which}."
         return words if is_known else f"{words} How much of an image such a number sees isn’t known: here is all of it."
 

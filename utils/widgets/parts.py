@@ -31,7 +31,7 @@ from ipywidgets import (
     Widget,
 )
 
-from utils.checks import truth, whole
+from utils.checks import shown, truth, whole
 from utils.plots.sheet import Sheet
 from utils.plots.style import COLOURS, CSS_DPI, SCREEN_DPI, LessonFigure, readable
 
@@ -221,7 +221,7 @@ def check_offered(name: str, value: Any, control: Widget) -> None:
         case _:
             offered = [option[1] if isinstance(option, tuple) else option for option in control.options]
             if not any(type(value) is type(one) and value == one for one in offered):  # True is not 1
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, offered))}, got {value!r}")
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, offered))}, got {shown(value)}")
 
 
 # --- controls ---------------------------------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ class RooflineExplorer(Explorer):
                 self._menu.options = [*((name, a) for a, name in offered.items()), (architecture.label, architecture)]
             self._menu.value = architecture
         self._architecture = architecture
+        self.say()
         self._show()
 
     @property
