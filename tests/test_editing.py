@@ -140,6 +140,8 @@ def test_fixes_change_as_little_as_helps():
     assert [fix.words for fix in fixes] == ["take 4 blocks", "take 32×32 images", "pool no more in block 5"]
     paper = fixes_for(as_fields(VGG["A"], image_size=96))
     assert [fix.words for fix in paper] == ["take 3 blocks", "take 224×224 images", "pool no more in blocks 4 and 5"]
+    tiny = fixes_for(as_fields(small, image_size=1))
+    assert tiny[-1].words == "pool no more in blocks 1, 2, 3, 4 and 5"
 
 
 def test_a_head_that_asks_for_too_much_can_be_made_to_average_to_a_pixel():

@@ -42,7 +42,8 @@ def test_a_list_ends_with_and():
 def test_no_number_is_written_with_an_exponent():
     assert [plain(n) for n in (0.0123, 1.26, 126, 12_600)] == ["0.012", "1.3", "130", "13,000"]
     assert plain(1234, 3) == "1,230" and plain(9.96) == "10" and plain(-0.5) == "-0.5"
-    assert [plain(n, 3) for n in (1e12, 3.2e10, 5e-5)] == ["1,000,000,000,000", "32,000,000,000", "0.00005"]
+    assert [plain(n, 3) for n in (9.996e8, 1e-6, 5e-5)] == ["1,000,000,000", "0.000001", "0.00005"]
+    assert [plain(n, 3) for n in (1e9, -4.976e18, 9.9e-7)] == ["1 × 10⁹", "-4.98 × 10¹⁸", "9.9 × 10⁻⁷"]
     assert [plain(n) for n in (0, math.inf, math.nan)] == ["0", "inf", "nan"]
 
 

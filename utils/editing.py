@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from utils.architectures import Architecture, Block, Conv, Head, Pool
 from utils.checks import some_of, whole
-from utils.words import counted
+from utils.words import counted, listed
 
 Blocks: TypeAlias = "tuple[Block, ...]"
 MOST_CHANNELS = 512  # to which a further block doubles: VGG's Table 1 goes no further
@@ -154,5 +154,5 @@ def _without_last_poolings(blocks: Blocks) -> Iterator[Fix]:
     for left in reversed(range(len(pooled))):
         dropped = pooled[left:]
         changed = tuple(replace(b, pool=None) if i in dropped else b for i, b in enumerate(blocks))
-        names = " and ".join(f"{i + 1}" for i in dropped)
+        names = listed([f"{i + 1}" for i in dropped])
         yield Fix(f"pool no more in block{'s' * (len(dropped) > 1)} {names}", {"blocks": changed})

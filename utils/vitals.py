@@ -32,7 +32,7 @@ from utils.faults import (
     layers_named,
 )
 from utils.modes import keeping_modes
-from utils.words import counted, percent, plain
+from utils.words import counted, percent, plain, power_of_ten
 
 NOTE = (
     "activation: how much what a layer hands on differs from image to image. gradient: how strongly the loss of an "
@@ -244,7 +244,7 @@ def _about(slope: float) -> str:
     if fold < 1e6:
         number = f"{float(f'{fold:.1g}'):,.0f}" if fold >= 10 else f"{fold:.0f}"
     else:
-        number = "10" + str(round(math.log10(fold))).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        number = power_of_ten(round(math.log10(fold)))
     return f"{number} times {'weaker' if slope < 1 else 'stronger'}"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from numbers import Integral
 
+TOO_SMALL, TOO_LARGE = 1e-6, 1e9  # to write all zeros of it
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def percent(share: float, places: int | None = None) -> str:
     """`31 %`, `3.9 %`, `0.04 %`: to two digits, or with so many places after the point."""
@@ -14,12 +17,21 @@ def percent(share: float, places: int | None = None) -> str:
 
 
 def plain(number: float, digits: int = 2) -> str:
-    """To so many digits, and never as 1.2e+02: `0.12`, `120`, `12,000`, `0.00005`."""
+    """To so many digits, and never as 1.2e+02: `0.12`, `120`, `12,000`, `0.00005`; what has too many zeros to read,
+    as `5 × 10¹⁸`."""
     if number == 0 or not math.isfinite(number):
         return f"{number:g}"
+    if not TOO_SMALL <= abs(number) < TOO_LARGE:
+        mantissa, exponent = f"{number:.{digits - 1}e}".split("e")
+        return f"{float(mantissa):g} × {power_of_ten(int(exponent))}"
     places = digits - 1 - math.floor(math.log10(abs(number)))
     written = f"{round(number, places):,.{max(0, places)}f}"
     return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def power_of_ten(exponent: int) -> str:
+    """`10¹⁸`, `10⁻⁶`."""
+    return f"10{str(exponent).translate(RAISED)}"
 
 
 def duration(seconds: float) -> str:

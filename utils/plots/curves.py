@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from utils.checks import shown, whole
-from utils.plots.style import COLOURS, CYCLE, LessonFigure, headline, readable, style
+from utils.plots.sheet import text_width, wrapped
+from utils.plots.style import COLOURS, CSS_DPI, CYCLE, WIDTH, LessonFigure, headline, readable, style
 from utils.words import counted, listed
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BAND = 0.22  # its opacity
+TEXT, LINE = 16, 0.22  # a name's size in CSS pixels (12 points), a line's height in inches
+LEFT = 0.7  # inches, of a panel left of its axes
+LONGEST = 0.2  # of a figure's width: longer names would leave no room for the lines
 RECORDED = {"recipe", "steps_per_epoch", "steps_per_loss", "losses", "loss", "accuracy", "evaluate_on"}  # what is drawn
 SMOOTHED = 50  # a line is the mean over one part in 50 of all losses
 
@@ -83,37 +88,43 @@ def learning_curves(
     *,
     num_classes: int = 10,
     title: str = "Loss",
+    width: float = WIDTH,
 ) -> LessonFigure:
     """Loss on the left: a line for the training images (smoothed), a marker for the validation images after an epoch.
     Accuracy on the validation images on the right, if they were looked at.
 
     histories: by name, up to seven. Several under one name are seeds: lines and markers are their means, and bands
     and upright lines reach from the lowest seed to the highest. A sweep's records of runs do as well. The dotted line
-    is what a network has that gives each of `num_classes` classes the same chance, ln(num_classes).
+    is what a network has that gives each of `num_classes` classes the same chance, ln(num_classes). Names stand at the
+    lines' ends, and where one is too long for that, below. width: in inches.
     """
     whole("num_classes", num_classes, least=2)
     arms = _arms(histories)
     has_validation = any(len(arm.validated) for arm in arms.values())
-    figure = LessonFigure(height=4.4)
+    is_named_below = max(text_width(name, TEXT) for name in arms) > LONGEST * width * CSS_DPI
+    figure = LessonFigure(width, 4.4 + (LINE * len(arms) if is_named_below else 0))
     left, right = figure.subplots(1, 2) if has_validation else (figure.add_subplot(), None)
     looks = {name: (CYCLE[i], MARKERS[i]) for i, name in enumerate(arms)}
     longest = max(arm.times[-1] for arm in arms.values())
     _draw_losses(left, arms, looks, num_classes)
     left.set(xlabel="epoch", xlim=(0, 1.02 * longest))
     left.xaxis.get_major_locator().set_params(integer=longest > 1.5)
-    name_ends(left, {name: (arm.times[-1], arm.losses.mean(0)[-1]) for name, arm in arms.items()}, looks)
     words = "line: training, marker: validation" if right is not None else "on the training images"
-    headline(left, title, "\n".join([words, *_what_bands_are(arms)]))
+    room = (width / len(figure.axes) - LEFT) * CSS_DPI
+    headline(left, title, _subtitle(words, arms, room))
 
     if right is not None:
         _draw_accuracies(right, arms, looks)
         right.set(xlabel="epoch", xlim=(0, 1.02 * longest))
         right.xaxis.get_major_locator().set_params(integer=True)
         right.margins(y=0.12)
-        validated = {name: arm for name, arm in arms.items() if len(arm.validated)}
-        name_ends(right, {n: (arm.validated[-1], arm.accuracies.mean(0)[-1]) for n, arm in validated.items()}, looks)
-        headline(right, "Accuracy, %", "\n".join(["on the validation images", *_what_bands_are(arms)]))
+        headline(right, "Accuracy, %", _subtitle("on the validation images", arms, room))
 
+    if is_named_below:
+        _name_below(figure, looks)
+    else:
+        for axes, ends in zip(figure.axes, _ends(arms), strict=False):
+            name_ends(axes, ends, looks)
     figure.title = title if right is None else f"{title} and accuracy"
     figure.alt = " ".join(_in_words(name, arm) for name, arm in arms.items())
     return figure
@@ -147,13 +158,13 @@ class _Arm:
         return len(self.raw)
 
 
-def _what_bands_are(arms: Mapping[str, _Arm]) -> list[str]:
-    """A line that says what several seeds are drawn as; none where there are none."""
-    seeds = sorted({arm.seeds for arm in arms.values() if arm.seeds > 1})
-    if not seeds:
-        return []
-    number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return [f"mean of {number} seeds, band: lowest to highest"]
+def _subtitle(words: str, arms: Mapping[str, _Arm], room: float) -> str:
+    """`words`, and what several seeds are drawn as, in lines of at most `room` CSS pixels."""
+    lines = [words]
+    if seeds := sorted({arm.seeds for arm in arms.values() if arm.seeds > 1}):
+        number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        lines += wrapped(f"mean of {number} seeds, band: lowest to highest", TEXT, room)
+    return "\n".join(lines)
 
 
 def _draw_losses(axes: Axes, arms: Mapping[str, _Arm], looks: Mapping[str, tuple[str, str]], num_classes: int) -> None:
@@ -206,6 +217,15 @@ def smoothed(values: Sequence[float], window: int) -> np.ndarray:
     return (sums[stops] - sums[starts]) / (stops - starts)
 
 
+def _ends(arms: Mapping[str, _Arm]) -> tuple[dict[str, tuple[float, float]], ...]:
+    """Where each line ends: of the losses, of the accuracies."""
+    seen = {name: arm for name, arm in arms.items() if len(arm.validated)}
+    return (
+        {name: (arm.times[-1], arm.losses.mean(0)[-1]) for name, arm in arms.items()},
+        {name: (arm.validated[-1], arm.accuracies.mean(0)[-1]) for name, arm in seen.items()},
+    )
+
+
 def name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, tuple[str, str]]) -> None:
     """Each line's name right of the axes, at the height of its end, but no two on top of each other."""
     low, high = axes.get_ylim()
@@ -217,6 +237,15 @@ def name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mappin
             color=readable(looks[name][0]), annotation_clip=False,
         )  # fmt: skip
     axes.set_ylim(low, high)
+
+
+def _name_below(figure: LessonFigure, looks: Mapping[str, tuple[str, str]]) -> None:
+    """A line for each name under the axes, with a piece of what it names."""
+    pieces = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in looks.items()]
+    figure.legend(
+        handles=pieces, loc="outside lower left", labelcolor=[readable(colour) for colour, _ in looks.values()],
+        borderpad=0, labelspacing=0.3,
+    )  # fmt: skip
 
 
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from utils.checks import shown
 from utils.plots.curves import MARKERS, spread
 from utils.plots.style import CYCLE, LessonFigure, headline, readable, style
-from utils.words import counted
+from utils.words import counted, power_of_ten
 
 if TYPE_CHECKING:
     from utils.vitals import VitalSigns
@@ -127,8 +127,7 @@ def plain_powers(ticks: Sequence[float]) -> list[str]:
     decades = [round(math.log10(tick)) for tick in ticks]
     if all(-3 <= decade <= 4 for decade in decades):
         return [f"{10.0**decade:,.10g}" for decade in decades]
-    small = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-    return [f"10{str(decade).translate(small)}" if decade else "1" for decade in decades]
+    return [power_of_ten(decade) if decade else "1" for decade in decades]
 
 
 def _number_layers(axes: Axes, depth: int) -> None:

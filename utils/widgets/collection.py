@@ -238,7 +238,7 @@ class Collection(Steady, VBox):
 
     def _compare(self, trials: list[Record], *, is_all: bool) -> None:
         curves = {trial["name"]: curve_of_trial(trial) for trial in trials}
-        self.comparison.draw(learning_curves(curves, title="Loss, while they learnt"))
+        self.comparison.draw(learning_curves(curves, title="Loss, while they learnt", width=PLOT_WIDTH))
         table = side_by_side({t["name"]: Architecture.from_dict(t["architecture"]) for t in trials})
         table.loc["validation accuracy"] = [percent(trial["accuracy"], 1) for trial in trials]
         table.loc["images/s in inference"] = [f"{trial['throughput']['images_per_s']:,.0f}" for trial in trials]
