@@ -569,6 +569,10 @@ LABELS = {
         VGG["C"].scaled(1 / 8),
         "VGG",
     ),
+    "16 8k5 8k5 8k5 | 4×8 16 unpooled → 10, init default": (
+        Architecture((Block((Conv(16), *(Conv(8, 5),) * 3)), Block((*(Conv(8),) * 4, Conv(16)), None))),
+        "other",
+    ),
     "8g2 8g2 → 10, init default, 2 channels in": (
         Architecture((Block((Conv(8, groups=2),) * 2),), in_channels=2),
         "other",

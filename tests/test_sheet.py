@@ -312,6 +312,16 @@ def test_it_can_be_drawn_before_the_first_step():
     assert sheet.named("training loss") == [] and re.search(r"0 of 20 steps", sheet.alt)
 
 
+@pytest.mark.parametrize("unit", ["%", "×", "px", "s", "ms", "k", "GB", "MB/s", "GFLOP/s", "MFLOPs"])
+def test_a_unit_stays_by_its_number(unit):
+    lines = wrapped(f"there are about 94.7 {unit} of it", 12, text_width("there are about 94.7", 12) * 1.06)
+    assert lines[0] == "there are about" and lines[1].startswith(f"94.7 {unit}")
+
+
+def test_what_only_begins_like_a_unit_is_a_word():
+    assert wrapped("about 94 seeds", 12, text_width("about 94", 12) * 1.1) == ["about 94", "seeds"]
+
+
 def test_lines_end_at_words_and_a_per_cent_sign_stays_by_its_number():
     lines = wrapped("It takes 3.9 % of the FLOPs and 11 % of the time, in all", 12, 90)
     assert " ".join(lines) == "It takes 3.9 % of the FLOPs and 11 % of the time, in all" and len(lines) > 3

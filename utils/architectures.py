@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from itertools import groupby
 from typing import Any
 
 from utils.checks import changed, is_number, one_of, share, truth, tuple_of, whole
@@ -607,8 +608,14 @@ def _describe_conv(conv: Conv) -> str:
     return f"{conv.out_channels}{kernel}{stride}{padding}{groups}{own}"
 
 
+MANY = 4  # convolutions alike, from which on their number is said
+
+
 def _describe_block(block: Block) -> str:
-    words = [_describe_conv(conv) for conv in block.convs]
+    words = []
+    for conv, alike in groupby(map(_describe_conv, block.convs)):
+        number = len(list(alike))
+        words += [f"{number}×{conv}"] if number >= MANY else [conv] * number
     if block.pool is None:
         words.append("unpooled")
     elif block.pool != Pool():

@@ -127,10 +127,14 @@ def is_whole(trial: Record) -> bool:
         return False
 
 
+def short_name(name: str) -> str:
+    """`name`, cut to what has room."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
 def free_name(name: str, taken: Collection[str]) -> str:
     """`name`, cut to what has room; with a number behind it, if it is taken."""
-    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    number, free = 1, name
+    number, free = 1, (name := short_name(name))
     while free in taken:
         number += 1
         free = f"{name} ({number})"

@@ -219,13 +219,16 @@ def text_width(words: str, size: float, *, bold: bool = False) -> float:
     return size * sum(_widths[letter, bold] for letter in words)
 
 
+BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|×|px|[mµ]?s|[kMGT]|[kMGT]?B(?:/s)?|[kMGT]?FLOP(?:s|/s)?)(?!\w))")
+
+
 def wrapped(words: str, size: float, width: float, *, wider: float = WIDER, is_bold: bool = False) -> list[str]:
-    """`words` in lines of at most `width` pixels; a single word that is wider stands alone. A % stays by its number.
+    """`words` in lines of at most `width` pixels; a single word that is wider stands alone. A unit stays by its number.
 
     wider: times the outlines' width, that letters may take.
     """
     lines = [""]
-    for word in re.split(r"[ \n]+", words.strip().replace(" %", "\N{NO-BREAK SPACE}%")):
+    for word in re.split(r"[ \n]+", BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", words.strip())):
         longer = f"{lines[-1]} {word}".strip(" ")
         if not lines[-1] or wider * text_width(longer, size, bold=is_bold) <= width:
             lines[-1] = longer

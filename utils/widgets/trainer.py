@@ -20,7 +20,7 @@ from utils.checks import is_number
 from utils.data import FashionMNIST
 from utils.experiments import UnfitForData
 from utils.faults import TrainingError, on_screen
-from utils.kept import NotKept
+from utils.kept import NotKept, short_name
 from utils.plots.live import live_curve
 from utils.plots.style import COLOURS
 from utils.results import Record
@@ -332,7 +332,7 @@ def _clinic_is_at_work() -> bool:
 def _bar(trial: Trial) -> str:
     """A bar, and what is going on: `training VGG (2,2), 4 s left`."""
     left = f", {max(trial.seconds_left, 0):.0f} s left" if trial.phase in ("getting ready", "training") else ""
-    words = escape(f"{trial.phase}: {trial.architecture.label}{left}")
+    words = escape(f"{trial.phase}: {short_name(trial.architecture.label)}{left}")
     return (
         f'<div style="max-width:400px;font-size:13px;line-height:1.4" role="status">'
         f'<div style="height:8px;background:{COLOURS["grid"]};border-radius:4px">'
