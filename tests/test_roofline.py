@@ -1,6 +1,7 @@
 """utils/roofline.py and its pictures: costs against closed formulas, times that the tests set. Nothing asserts how fast
 a machine is."""
 
+import itertools
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -168,6 +169,15 @@ def test_a_time_is_the_median_of_the_repeats(monkeypatch):
     assert found.whole_seconds == 2 and set(found.layers.seconds) == {2}
 
 
+def test_what_holds_the_machine_up_for_a_moment_falls_on_no_layer(monkeypatch):
+    """Five rounds, of which the second is disturbed while two layers are timed: the median of the rounds counts."""
+    times = itertools.count()
+    disturbed = {8 + 3, 8 + 4}  # the whole and seven layers are a round
+    monkeypatch.setattr(roofline, "time_repeats", lambda call, device, **_: [50.0 if next(times) in disturbed else 1.0])
+    found = measure(network(), rounds=5)
+    assert next(times) == 40 and found.whole_seconds == 1 and set(found.layers.seconds) == {1.0}
+
+
 class Doubling(nn.Module):
     def forward(self, x):
         return x.mul_(2)
@@ -311,6 +321,7 @@ def test_the_table_in_words_has_all_layers_their_sum_and_the_whole(known):
         *(({"batch_size": bad}, f"batch_size must be a whole number of at least 1, got {bad!r}")
           for bad in (0, -8, 2.0, "8", True, None)),
         ({"repeats": 0}, "repeats must be a whole number of at least 1, got 0"),
+        ({"rounds": 0}, "rounds must be a whole number of at least 1, got 0"),
         *(({"seconds": bad}, f"seconds must be a number of at least 0, got {bad!r}") for bad in (-1, math.nan, "1")),
         ({"dtype": "bf16"}, "dtype must be one of 'auto', 'float32', 'bfloat16', 'float16', got 'bf16'"),
         ({"input_shape": (6, 6)}, "input_shape must be one image's (channels, height, width), got (6, 6)"),

@@ -1,6 +1,7 @@
 """A trial trains what `fit` trains, within a time, and leaves the student's random numbers alone."""
 
 import itertools
+import math
 import time
 
 import pytest
@@ -144,6 +145,9 @@ def test_steps_that_are_disturbed_draw_what_they_would_have_drawn_alone():
 def test_it_goes_through_its_phases_and_looks_at_validation_images(tiny):
     trial = Trial(SMALL, tiny, seconds=1.5)
     seen = run_to_its_end(trial)
+    last, of_all = trial.looks[-1], evaluate(trial.net, tiny.validation, dtype=trial.record["recipe"]["dtype"])
+    assert last.accuracy == of_all.accuracy == trial.record["accuracy"], "the curve ends where the point stands"
+    assert last.step == trial.record["steps"] and trial.record["looks"][-1]["accuracy"] == last.accuracy
     steps = [look.step for look in trial.looks]
     assert next(phase for phase in seen if phase != "evaluating") == "getting ready" and seen[-1] == "done"
     assert {"training", "measuring its throughput"} <= set(seen)
@@ -204,7 +208,7 @@ def test_a_stop_ends_a_look_as_well(tiny, monkeypatch):
     for phase in trial:
         if phase == "evaluating" and trial.plan is not None and trial.looks == []:
             trial.stop()
-    assert trial.looks == [] and trial.record["steps"] == 2
+    assert [look.step for look in trial.looks] == [2] and trial.record["steps"] == 2, "the judgement alone"
 
 
 def test_threads_that_are_beaten_are_not_timed_on_all_images(tiny, monkeypatch):
@@ -287,10 +291,39 @@ def test_a_network_that_is_too_slow_is_refused_before_a_step_of_all_images(tiny,
     monkeypatch.setattr(
         trials, "train", lambda net, data, recipe: batches.append(recipe.batch_size) or train(net, data, recipe)
     )
+    monkeypatch.setattr(trials, "SURELY", math.inf)
+    monkeypatch.setattr(trials, "FEWEST_STEPS", 1e9)
+    more_time = r"a step of 2 images takes about .* too long to learn anything in 3,600 s\. Give it more time, or take"
+    with pytest.raises(TooSlow, match=more_time):
+        run_to_its_end(Trial(SMALL, tiny, seconds=3600))
+    monkeypatch.setattr(trials, "FEWEST_STEPS", 1)
     monkeypatch.setattr(trials, "SLOWEST_STEP", 1e-9)
-    with pytest.raises(TooSlow, match=r"a step of 2 images takes about .* too long to learn anything in 10 s"):
-        run_to_its_end(Trial(SMALL, tiny, seconds=10))
-    assert batches == [2]
+    not_more_time = r"a step of 2 images takes about .* no stop is heard: .* is the most\. Take fewer channels"
+    with pytest.raises(TooSlow, match=not_more_time):
+        run_to_its_end(Trial(SMALL, tiny, seconds=3600))
+    assert batches == [2, 2]
+
+
+def test_a_network_that_is_far_too_slow_is_refused_before_it_is_built(tiny, monkeypatch):
+    """By its multiplications: 36 convolutions of 384 channels and 13×13 kernels at 224² are minutes a step."""
+    monkeypatch.setattr(trials, "train", lambda *_: pytest.fail("it was tried"))
+    monkeypatch.setattr(trials, "SLOWEST_STEP", 0.5)
+    huge = vgg_like((6,) * 6, (384,) * 6, kernel_size=13, image_size=224)
+    threads = torch.get_num_threads()
+    with pytest.raises(TooSlow, match=r"a step of 2 images takes about [\d,]+ s here"):
+        run_to_its_end(Trial(huge, tiny, seconds=10))
+    assert torch.get_num_threads() == threads
+
+
+def test_what_is_foretold_of_a_step_is_less_than_it_takes(tiny):
+    """Only what is surely too slow may be refused by it."""
+    trial = Trial(vgg_like((2, 2), (64, 64)), tiny, seconds=10)
+    foretold, threads = trial._foretold(128), torch.get_num_threads()
+    steps = iter(trial)
+    while trial.plan is None:
+        next(steps)
+    assert 0 < foretold < trials.SURELY * trial.step_seconds
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

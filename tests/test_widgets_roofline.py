@@ -165,12 +165,17 @@ def test_measured_the_slowest_dense_layer_is_told_with_its_shares():
     words = why_slow(WORK, ROOF, batch_size=1, names=NAMES, times=TIMES)
     assert words.startswith("dense 3 (layers.4")
     assert "Measured: 0.099 % of the FLOPs, 5 % of the time; it reaches 3.3 % of what its place allows." in words
-    assert "to start a layer takes time" in words and "rounded" not in words
+    assert words.endswith("how well the library’s code suits the layer’s shape counts, too."), "3 ms is no start"
     fast = timed(WORK, [0.04, 0.01, 0.005, 0.002, 0.0002], dtype="bfloat16")
     words = why_slow(WORK, ROOF, batch_size=1, names=NAMES, times=fast)
     assert words.endswith("it reaches 50 % of what its place allows.")
-    slow = why_slow(WORK, ROOF, batch_size=1, names=NAMES, times=timed(WORK, [1.0] * 5, dtype="bfloat16"))
-    assert slow.endswith("whatever it does, and its weights are rounded to bfloat16 first.")
+    tiny = table(("dense", 10**3, 10**3))
+    for dtype, end in (
+        ("bfloat16", "whatever it does, and its weights are rounded to bfloat16 first."),
+        ("float32", "to start a layer takes time, whatever it does."),
+    ):
+        words = why_slow(tiny, ROOF, batch_size=1, names=["dense 1"], times=timed(tiny, [1e-5], dtype=dtype))
+        assert words.endswith(end)
 
 
 def test_without_a_dense_layer_nothing_is_said():
@@ -331,7 +336,7 @@ def test_layers_with_hardly_any_share_are_one_row():
 def here(monkeypatch):
     """A roof as if it had been measured here; timings are short."""
     monkeypatch.setattr(widget, "TIMED", 0.0)
-    monkeypatch.setattr(widget, "REPEATS", 1)
+    monkeypatch.setattr(widget, "ROUNDS", (1,))
     return replace(ROOF, device=device_name("cpu"), threads=torch.get_num_threads())
 
 
@@ -405,6 +410,21 @@ def test_the_network_is_chosen_from_the_list_or_set_from_code(explorer):
     assert explorer.architecture == LENET
 
 
+def test_what_takes_long_is_timed_in_fewer_rounds(explorer, monkeypatch):
+    monkeypatch.setattr(widget, "ROUNDS", (7, 5, 3, 1))
+    found = {}
+    for batch_size in (1, 64, 512):
+        explorer.batch_size = batch_size
+        found[batch_size] = explorer._rounds()
+        needed = seconds_to_measure(explorer.work, ROOF, repeats=1, rounds=1, seconds=0)
+        assert found[batch_size] * needed <= widget.LONGEST or not found[batch_size]
+    assert found[1] == 7
+    explorer.architecture, explorer.batch_size = VGG["A"].scaled(1 / 2), 1
+    assert 0 < explorer._rounds() < 7
+    explorer.batch_size = 8
+    assert explorer._rounds() == 0
+
+
 def test_what_would_take_too_long_is_refused_and_its_hollow_marks_are_drawn(explorer):
     explorer.architecture = VGG["A"]
     assert len(marks(explorer.sheet(), "roof")) == 11
@@ -412,7 +432,7 @@ def test_what_would_take_too_long_is_refused_and_its_hollow_marks_are_drawn(expl
     explorer.measure()
     words = text(explorer.message)
     # 2 · 7.61 GFLOPs, 64 images, at 100 GFLOP/s: 9.7 s on the roof, and all of it is run some ten times.
-    assert "To time VGG-11 (A) with a batch of 64 would take about 2" in words and " s here" in words
+    assert "To time VGG-11 (A) with a batch of 64 would take about 201 s here" in words
     assert "take a smaller batch" in words and 'role="alert"' in words and explorer.times is None
     explorer.batch_size = 1
     assert text(explorer.message) == ""

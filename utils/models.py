@@ -29,8 +29,8 @@ def build(architecture: Architecture, *, device: torch.device | str | None = Non
     """The network that `architecture` describes, with fresh weights from torch's global random numbers.
 
     (N, in_channels, image_size, image_size) → (N, num_classes) scores. On device="meta" it has shapes but no weights.
-    Its `input_shape` is one image's (channels, height, width). Raises OutOfMemory if its weights don't fit, and
-    ValueError for a device that isn't here.
+    Its `input_shape` is one image's (channels, height, width), its `convs_in_blocks` how many convolutions each block
+    has. Raises OutOfMemory if its weights don't fit, and ValueError for a device that isn't here.
     """
     of_kind("architecture", architecture, Architecture, "LENET, VGG['A'] or vgg_like((1, 2), (8, 16))")
     with _place(device), memory_named(f"while {architecture.label} was built", TOO_LARGE):
@@ -54,6 +54,7 @@ def build(architecture: Architecture, *, device: torch.device | str | None = Non
         )
         initialise(net, architecture.init, std=architecture.init_std)
     net.input_shape = architecture.input_shape
+    net.convs_in_blocks = tuple(len(block.convs) for block in architecture.blocks)
     return net
 
 

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import accumulate
 from types import MethodType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -44,8 +45,9 @@ class Profile:
     *around* layers has a row where it holds parameters or computes something itself, as the sum in a residual block.
 
     name              as in the network's state dict: `features.0`
-    block             1, 2, … and "head" for a network with flat `features`, ours and torchvision's AlexNet and VGG: a
-                      block ends with its pooling layer. For others the name of the outermost module around it
+    block             1, 2, … and "head" for a network with flat `features`: ours have the architecture's blocks, and in
+                      torchvision's AlexNet and VGG a block ends with its pooling layer. For others the name of the
+                      outermost module around it
     kind              conv, pool, dense, norm, activation, dropout, flatten, other
     layer             `3×3, 64 → 64`; stride, padding and groups where they aren't 1, the size's half, 1
     output_shape      of one image: (64, 224, 224); None where the output is no tensor
@@ -562,11 +564,22 @@ def _blocks(network: nn.Module) -> Callable[[str], int | str]:
     features = getattr(network, "features", None)
     if not isinstance(features, nn.Sequential) or not all(map(_is_layer, features)):
         return lambda name: name.split(".")[0]
-    number, numbers = 1, {}
-    for name, layer in features.named_children():
-        numbers[f"features.{name}"] = number
-        number += _kind(layer) == "pool"
+    kinds = {f"features.{name}": _kind(layer) for name, layer in features.named_children()}
+    starts = _first_convs(network, list(kinds.values()).count("conv"))
+    number, convs, numbers = 1, 0, {}
+    for name, kind in kinds.items():
+        if kind == "conv":
+            number += convs in starts
+            convs += 1
+        numbers[name] = number
+        number += kind == "pool" and not starts
     return lambda name: numbers.get(name, "head")
+
+
+def _first_convs(network: nn.Module, number: int) -> set[int]:
+    """Which convolutions begin a block, counted from 0, but for the first; none if that isn't known of `number`."""
+    in_blocks = getattr(network, "convs_in_blocks", ())
+    return set(accumulate(in_blocks[:-1])) if sum(in_blocks) == number else set()
 
 
 # --- what training keeps --------------------------------------------------------------------------------------------

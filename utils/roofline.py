@@ -187,14 +187,16 @@ def _fake(tensor: Tensor, device: torch.device) -> Tensor:
 SLOWER = 2  # about how many times as long as on the roof a layer takes that takes long
 
 
-def seconds_to_measure(work: pd.DataFrame, ceilings: Ceilings, *, repeats: int, seconds: float) -> float:
+def seconds_to_measure(
+    work: pd.DataFrame, ceilings: Ceilings, *, repeats: int, seconds: float, rounds: int = 1
+) -> float:
     """About how long `layer_times` will take, told before it is called. work: what `layer_work` gives.
 
     Each layer and the whole network are called three times to begin with; then it is counted how many calls fill
-    `seconds`, and so many are timed, `repeats` times.
+    `seconds`, and so many are timed, `repeats` times; all of that in each of the `rounds`.
     """
     layers = SLOWER * ceilings.least_seconds(work)
-    return float(sum(3 * one + (1 + repeats) * max(one, seconds) for one in (*layers, layers.sum())))
+    return rounds * float(sum(3 * one + (1 + repeats) * max(one, seconds) for one in (*layers, layers.sum())))
 
 
 class _Time(NamedTuple):
@@ -282,13 +284,15 @@ def layer_times(
     device: torch.device | str = "cpu",
     repeats: int = 5,
     seconds: float = 0.01,
+    rounds: int = 1,
 ) -> LayerTimes:
     """How long each layer of `model` takes for a batch of random images, and the whole network, in evaluation mode.
 
     input_shape is one image's (channels, height, width): what `build` wrote into the network, unless you give another.
     The batch goes through the network once, and each layer is stopped at: it runs alone on a copy of what it is given
     (an in-place ReLU may then write where it likes), `repeats` times for at least `seconds`. So no more memory is
-    needed than for a pass and one more input. Layers, MACs and kinds are those of `profile`.
+    needed than for a pass and one more input. Layers, MACs and kinds are those of `profile`. All of that so many
+    `rounds`, of which the median counts: what holds the machine up for a moment then falls on no layer.
 
     Under autocast (bfloat16, float16) weights lie in float32, and a pass casts each of them once. A layer that runs
     alone does so once a call, no more and no less. So its seconds hold just what it adds to a pass, its casting
@@ -302,6 +306,7 @@ def layer_times(
     of_kind("model", model, nn.Module, "build(LENET)")
     whole("batch_size", batch_size, least=1)
     whole("repeats", repeats, least=1)
+    whole("rounds", rounds, least=1)
     if not is_number(seconds) or seconds < 0:
         raise ValueError(f"seconds must be a number of at least 0, got {seconds!r}")
     device = device_named(device)
@@ -323,12 +328,15 @@ def layer_times(
         # No cache, whatever torch does in inference mode: with weights that a call before has cast, one is too fast.
         cast = torch.autocast(device.type, dtype=compute_in, enabled=is_cast, cache_enabled=False)
         with torch.inference_mode(), layers_named(model), cast:
-            whole_seconds = median(partial(model, images))
-            with _stopped_at(model, partial(_time, median=median, compute_in=compute_in)) as found:
-                model(images)
+            whole_seconds, in_rounds = [], []
+            for _ in range(rounds):
+                whole_seconds.append(median(partial(model, images)))
+                with _stopped_at(model, partial(_time, median=median, compute_in=compute_in)) as found:
+                    model(images)
+                in_rounds.append(found)
     return LayerTimes(
-        layers=_table(costs.layers, found, batch_size),
-        whole_seconds=whole_seconds,
+        layers=_table(costs.layers, _medians(in_rounds), batch_size),
+        whole_seconds=statistics.median(whole_seconds),
         batch_size=batch_size,
         input_shape=shape,
         dtype=dtype_name(dtype, device),
@@ -375,6 +383,14 @@ def _time(
         kwargs = {name: _copy(value) for name, value in kwargs.items()}
         moved = _moved(layer, args, kwargs, compute_in)
     return _Time(moved, median(partial(layer.forward, *args, **kwargs)))
+
+
+def _medians(rounds: Sequence[Sequence[tuple[str, _Time]]]) -> list[tuple[str, _Time]]:
+    """Of each layer's times in the rounds."""
+    return [
+        (own[0][0], _Time(own[0][1].bytes, statistics.median(time.seconds for _, time in own)))
+        for own in zip(*rounds, strict=True)
+    ]
 
 
 def _moved(layer: nn.Module, args: tuple, kwargs: dict[str, Any], compute_in: torch.dtype) -> int:
@@ -438,6 +454,7 @@ def _table(costs: pd.DataFrame, found: Sequence[tuple[str, _Time]], batch_size: 
 # --- in words -------------------------------------------------------------------------------------------------------
 
 
+LONG = 3e-4  # seconds of a layer: to start it takes less than a tenth of that
 FAR_BELOW = 1 / 3  # of what its place under the roof allows: a layer below that is held up by something else
 
 
@@ -482,9 +499,16 @@ def why_slow(
         f"reaches {percent(reached)} of what its place allows."
     )
     if reached < FAR_BELOW:
-        casting = f", and its weights are rounded to {times.dtype} first" if times.dtype != "float32" else ""
-        words += f" The rest goes elsewhere: to start a layer takes time, whatever it does{casting}."
+        words += _what_else(measured.seconds, times.dtype)
     return words
+
+
+def _what_else(seconds: float, dtype: str) -> str:
+    """What a layer that takes so many seconds may spend most of them on."""
+    if seconds > LONG:
+        return " The rest isn’t told by these limits: how well the library’s code suits the layer’s shape counts, too."
+    casting = f", and its weights are rounded to {dtype} first" if dtype != "float32" else ""
+    return f" The rest goes elsewhere: to start a layer takes time, whatever it does{casting}."
 
 
 def time_without_flops(times: LayerTimes) -> str:

@@ -23,13 +23,14 @@ from torch import nn
 from utils.architectures import Architecture
 from utils.checks import is_number, of_kind, whole
 from utils.data import FashionMNIST, Images
-from utils.device import dtype_name, synchronize, versions
+from utils.device import dtype_name, resolve_dtype, synchronize, versions
 from utils.experiments import check_fits, now
 from utils.faults import OutOfMemory, TrainingError
 from utils.models import build
+from utils.profiling import profile
 from utils.randomness import undisturbed
 from utils.results import Record
-from utils.throughput import Throughput, inference_throughput, merged
+from utils.throughput import Throughput, inference_throughput, merged, time_repeats
 from utils.training import Evaluation, Fitting, History, Recipe, Step, StopTraining, evaluate, train
 from utils.words import duration
 
@@ -44,7 +45,8 @@ PIECE = 250  # images evaluated at a time: a fraction of a second
 SHARE_OF_LOOKS = 0.15  # the most of the time that they may take
 SLOWEST_STEP = 0.5  # seconds: a stop has to wait for a step
 FEWEST_STEPS = 20  # in fewer nothing is learnt that could be seen
-FASTER = "Give it more time, or take fewer channels, fewer layers or a smaller image"
+SURELY = 4  # times too long, by its multiplications alone: then it isn't even tried
+SMALLER = "fewer channels, fewer layers or a smaller image"
 OVERTIME = 1.0  # seconds, and a tenth of what it was given: then it is ended
 PLANNED = 0.8  # of the time: steps aren’t all alike, and what shows them on the screen takes its share
 
@@ -100,7 +102,7 @@ def plan_for(seconds: float, step_seconds: float, look_seconds: float, num_image
     if steps < FEWEST_STEPS:
         raise TooSlow(
             f"a step of {BATCH} images takes about {duration(step_seconds)} here, and in the time there is room for "
-            f"{max(steps, 0)} of them, too few to learn anything. {FASTER}"
+            f"{max(steps, 0)} of them, too few to learn anything. Give it more time, or take {SMALLER}"
         )
     in_all = max(1, num_images // BATCH)  # steps of a round over all images
     epochs = math.ceil(steps / in_all)
@@ -200,6 +202,9 @@ class Trial:
         spent = self._spent
         evaluation = yield from self._judged(self.data.validation)
         images_per_s = len(self.data.validation) / max(self._spent - spent, 1e-6)
+        done = self._fitting.done  # the last look is the one at all of them
+        self.looks = [look for look in self.looks if look.step < done]
+        self.looks.append(Look(done, evaluation.loss, evaluation.accuracy))
         self.phase = "measuring its throughput"
         throughput = yield from self._measure(BATCH_OF_THROUGHPUT / images_per_s)
         self.record = self._record(history, evaluation, throughput)
@@ -213,9 +218,12 @@ class Trial:
         yield self.phase
         dtype_name("auto", self.device)  # times which dtype is faster, the first time
         yield self.phase
+        too_long = min(SLOWEST_STEP, self.seconds / FEWEST_STEPS)
+        if (foretold := self._foretold(2)) > SURELY * too_long:
+            raise self._too_slow(2, foretold)
+        yield self.phase
         twin = build(self.architecture)
         # A few images first: if a step of them takes too long, one of all would hold up everything, even a stop.
-        too_long = min(SLOWEST_STEP, self.seconds / FEWEST_STEPS)
         tried = {self._all_threads, 1} if self.device.type == "cpu" else {self._all_threads}
         for batch in (2, 16, BATCH):
             seconds = yield from self._time_on(tried, twin, batch, too_long)
@@ -223,10 +231,7 @@ class Trial:
             if batch > 2:  # so few images say little about how threads share the work
                 tried = {threads for threads in tried if seconds[threads] < BEATEN * self.step_seconds}
             if self.step_seconds > too_long:
-                raise TooSlow(
-                    f"a step of {batch} images takes about {duration(self.step_seconds)} here, too long to learn "
-                    f"anything in {self.seconds:g} s. {FASTER}"
-                )
+                raise self._too_slow(batch, self.step_seconds)
             if self._stopped_by:
                 return
         some = _first(self.data.validation, SEEN_AT_A_LOOK)
@@ -237,6 +242,21 @@ class Trial:
         num_images = len(self.data.train)
         self.plan = plan_for(PLANNED * self.seconds - to_judge, self.step_seconds, look_seconds, num_images)
         self.recipe = replace(self.recipe, epochs=self.plan.epochs)
+
+    def _foretold(self, batch: int) -> float:
+        """Seconds of a step of `batch` images, if its multiplications were all that it takes: before the first one is
+        tried, which nothing could stop any more."""
+        macs = int(profile(build(self.architecture, device="meta")).total.macs)
+        tried = {self._all_threads, 1} if self.device.type == "cpu" else {self._all_threads}
+        return 3 * batch * macs / max(_macs_per_s(self.device, threads) for threads in tried)
+
+    def _too_slow(self, batch: int, seconds: float) -> TooSlow:
+        takes = f"a step of {batch} images takes about {duration(seconds)} here"
+        if seconds > SLOWEST_STEP:
+            most = duration(SLOWEST_STEP)
+            return TooSlow(f"{takes}, and while one lasts no stop is heard: {most} is the most. Take {SMALLER}")
+        time = duration(self.seconds)
+        return TooSlow(f"{takes}, too long to learn anything in {time}. Give it more time, or take {SMALLER}")
 
     def _time_on(
         self, tried: Collection[int], twin: nn.Module, batch: int, too_long: float
@@ -393,6 +413,18 @@ def evaluated_in_pieces(
         accuracy=sum(round(n * piece.accuracy) for n, piece in pieces) / len(data),
         predictions=torch.cat([piece.predictions for _, piece in pieces]),
     )
+
+
+def _macs_per_s(device: torch.device, threads: int) -> float:
+    """Multiply-accumulates of a convolution that suits the device, the best of a few tries. Sets so many threads of
+    torch, which a Trial sets back."""
+    torch.set_num_threads(threads)
+    dtype = resolve_dtype("auto", device)
+    conv = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    images = torch.ones(8, 64, 32, 32, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        seconds = min(time_repeats(lambda: conv(images), device, repeats=3, seconds=0.01))
+    return len(images) * 32**2 * conv.weight.numel() / seconds
 
 
 def _first(images: Images, number: int) -> Images:

@@ -47,7 +47,7 @@ from utils.words import counted
 SMALL = {p.name: p.architecture for p in PRESETS if p.architecture.image_size <= 32}
 START = "AlexNet small"
 BATCHES = tuple(2**power for power in range(10))
-REPEATS = 3
+ROUNDS = (7, 5, 3, 1)  # of timings, far apart: what holds the machine up for a moment then falls on no layer
 LONGEST = 2.0  # seconds that a measurement may take: meanwhile the kernel answers nothing
 TIMED = 0.7  # seconds for all timings, at least: what a single one of them lasts depends on how many there are
 
@@ -159,8 +159,8 @@ class RooflineExplorer(Explorer):
         try:
             (net,) = undisturbed(map(build, [self.architecture]), seed=0, device=self.device)
             self._times[self._key] = layer_times(
-                net, batch_size=self.batch_size, dtype=self.roof.dtype, device=self.device, repeats=REPEATS,
-                seconds=self._least_seconds,
+                net, batch_size=self.batch_size, dtype=self.roof.dtype, device=self.device, repeats=1,
+                rounds=self._rounds(), seconds=self._least_seconds,
             )  # fmt: skip
         except OutOfMemory as error:
             self.say(f"{error}.", is_wrong=True)
@@ -197,7 +197,14 @@ class RooflineExplorer(Explorer):
     @property
     def _least_seconds(self) -> float:
         """Of one timing: short ones are repeated until they fill it."""
-        return min(0.01, TIMED / ((1 + REPEATS) * (1 + len(self.work))))
+        return min(0.01, TIMED / (2 * ROUNDS[0] * (1 + len(self.work))))
+
+    def _rounds(self) -> int:
+        """As many as there is time for; 0 if there is none for a single one."""
+        return next((rounds for rounds in ROUNDS if self._seconds_needed(rounds) <= LONGEST), 0)
+
+    def _seconds_needed(self, rounds: int) -> float:
+        return seconds_to_measure(self.work, self.roof, repeats=1, rounds=rounds, seconds=self._least_seconds)
 
     def _refusal(self) -> str:
         """Why nothing can be measured now, and what to do; "" if it can."""
@@ -206,9 +213,9 @@ class RooflineExplorer(Explorer):
         if here != roofs:
             here, roofs = (f"{name} with {counted(threads, 'thread')}" for name, threads in (here, roofs))
             return f"The roof was measured on {roofs}, and this is {here}: press “measure the roof anew” first."
-        needed = seconds_to_measure(self.work, self.roof, repeats=REPEATS, seconds=self._least_seconds)
-        if needed <= LONGEST:
+        if self._rounds():
             return ""
+        needed = self._seconds_needed(1)
         label, batch = self.architecture.label, self.batch_size
         to_do = "take a smaller batch" if batch > 1 else "take a smaller network"
         return (
