@@ -610,6 +610,12 @@ def test_the_reference_is_hollow_behind_and_labelled_once():
     assert CPU in axes.get_xlabel() and "images/s" in axes.get_xlabel() and "test accuracy, %" in axes.get_ylabel()
 
 
+def test_one_of_yours_with_a_references_name_takes_it_from_nobody():
+    figure = curve([replace(YOURS, label="LeNet"), YOURS], reference=[point("LeNet"), point("AlexNet small")])
+    texts = [text.get_text() for text in figure.axes[0].texts if text.get_gid() == "label: LeNet"]
+    assert texts == ["LeNet", "LeNet"]
+
+
 def test_where_all_points_are_yours_their_names_stand_alone_and_a_note_says_so():
     mine = [YOURS, replace(YOURS, label="VGG (9)", images_per_s=9_000.0)]
     figure = curve(mine, reference=REFERENCE)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from utils import trials
-from utils.architectures import ALEXNET, LENET, VGG, vgg_like
+from utils.architectures import ALEXNET, LENET, VGG, Head, vgg_like
 from utils.catalog import CURVE
 from utils.experiments import UnfitForData
 from utils.faults import TrainingError
-from utils.kept import Kept, point_of
+from utils.kept import Kept, point_of, short_name
 from utils.models import build
 from utils.plots import learning_curves
 from utils.randomness import undisturbed
@@ -399,7 +399,11 @@ def test_what_isnt_there_cant_be_named_or_removed(tmp_path):
 
 def test_a_long_label_is_cut_so_that_it_can_be_read_on_a_plot(record, tmp_path):
     kept = Kept(tmp_path).add(record | {"name": "n" * 60})
-    assert len(kept["name"]) == 40 and kept["name"].endswith("…")
+    assert len(kept["name"]) == 40 and "…" in kept["name"]
+    for size in (32, 96):
+        label = vgg_like((2, 2, 4, 4, 4), (8, 16, 32, 64, 64), head=Head((128, 128)), image_size=size).label
+        assert len(short_name(label)) <= 40 < len(label) and short_name(label).startswith("VGG (2,2,4,4,4)")
+        assert short_name(label).endswith(f", {size}²"), "what differs is still there"
 
 
 def test_a_trial_is_a_point_on_the_plot_and_a_curve_over_rounds_of_all_images(record, tiny):

@@ -128,8 +128,11 @@ def is_whole(trial: Record) -> bool:
 
 
 def short_name(name: str) -> str:
-    """`name`, cut to what has room."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    """`name`, cut in the middle to what has room: in what differs between two networks it is often the end."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    end = name[-(LONGEST_NAME // 2) :].lstrip()
+    return f"{name[: LONGEST_NAME - 1 - len(end)].rstrip()}…{end}"
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -36,7 +36,7 @@ class TrialRow(Steady):
     def __init__(self, owner: Collection, trial: Record, *, is_compared: bool, is_kept: bool) -> None:
         self.key = trial["key"]
         self.compared = tick(is_compared, "", width="24px")
-        self.name = Text(value=trial["name"], continuous_update=False, layout=Layout(width="200px"))
+        self.name = Text(value=trial["name"], continuous_update=False, layout=Layout(width="280px"))
         self.set_button = button("set", lambda _: owner.set_network(trial))
         self.remove_button = button("remove", lambda _: owner.remove(self.key))
         self.compared.observe(owner.compare_ticked, names="value")
