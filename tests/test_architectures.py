@@ -740,6 +740,12 @@ def test_who_gives_a_number_of_numpys_is_told_what_to_do_about_it():
     with pytest.raises(ValueError) as caught:
         Conv(np.int64(8))
     assert str(caught.value) == f"out_channels {WHOLE}, got 8, numpy's int64: take int(8)"
+    for no_use in (np.int64(0), np.int64(-3), np.array([5, 6]), torch.tensor(5.5), torch.zeros(5000)):
+        with pytest.raises(ValueError) as caught:
+            Conv(no_use)
+        assert "take int" not in str(caught.value) and len(str(caught.value)) < 160
+    with pytest.raises(ValueError, match=r"got tensor\(8\): take int\(8\)$"):
+        Conv(torch.tensor(8))
     with pytest.raises(ValueError, match=r"dropout must be a share from 0 up to, not including, 1, got 1\.5$"):
         Head(dropout=np.float64(1.5))
     with pytest.raises(ValueError, match="seen must be True or False, got True, numpy's bool"):

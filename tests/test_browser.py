@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -285,8 +286,12 @@ def test_training_shows_its_curve_stops_at_the_button_and_leaves_a_point_that_ou
     explorer.get_by_role("button", name="Train").click()
     expect(explorer.get_by_role("alert")).to_contain_text("A network is being trained")
     expect(training).to_be_visible()
+    left = int(re.search(r"(\d+) s left", training.inner_text())[1])
+    pressed_at = time.perf_counter()
     explorer.get_by_role("button", name="■").click()
     expect(training).to_have_count(0)
+    waited = time.perf_counter() - pressed_at
+    assert waited < left / 4, f"it stopped after {waited:.1f} s, and {left} were left"
     expect(explorer.get_by_text("you stopped it")).to_be_visible()
 
     name = explorer.get_by_role("textbox")

@@ -144,6 +144,14 @@ def test_fixes_change_as_little_as_helps():
     assert tiny[-1].words == "pool no more in blocks 1, 2, 3, 4 and 5"
 
 
+def test_where_the_head_asks_for_too_much_it_and_the_blocks_can_be_changed_together():
+    """Of the paper's E on 28 pixels, one obstacle hides the other: without the head's 7×7, four blocks would do."""
+    fixes = fixes_for(as_fields(VGG["E"], image_size=28), most=9)
+    assert "take 2 blocks" in [fix.words for fix in fixes]
+    assert fixes[-1].words == "take 4 blocks and average the last maps to one pixel"
+    Architecture(**{**as_fields(VGG["E"], image_size=28), **fixes[-1].changes})
+
+
 def test_a_head_that_asks_for_too_much_can_be_made_to_average_to_a_pixel():
     wrong = as_fields(LENET, head=Head(pool_size=9), image_size=28)
     assert "average the last maps to one pixel" in [fix.words for fix in fixes_for(wrong, most=4)]

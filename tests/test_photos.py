@@ -483,8 +483,8 @@ def test_what_is_no_photograph_is_refused_in_words_and_the_next_one_comes(capsys
     upload(box, ("cat.heic", NO_PHOTOS["HEIC"][0]), ("dog.png", content_of(plain())), ("no.jpg", b""))
     assert len(taken) == 1
     out = capsys.readouterr().out
-    assert "cat.heic: a photograph must be an image file" in out and "is HEIC, as iPhones write it" in out
-    assert "no.jpg: a photograph must be an image file" in out
+    assert "A photograph must be an image file (JPEG, PNG, GIF, WebP …), but cat.heic is HEIC, as iPhones" in out
+    assert "got nothing in no.jpg, 0 bytes" in out
     upload(box, ("again.png", content_of(plain())))
     assert len(taken) == 2 and "again.png" not in capsys.readouterr().out
 
@@ -557,7 +557,7 @@ def test_in_a_notebook_everything_appears_below_the_button(executed):
     text, picture = after[1]
     assert text["text"] == "printed (4, 4)\n" and "image/png" in picture["data"]
     words, picture = after[2]
-    assert words["text"].startswith("no.jpg: a photograph must be an image file")
+    assert words["text"].startswith("A photograph must be an image file (JPEG, PNG, GIF, WebP …), but no.jpg is a PDF")
     assert words["text"].endswith("printed (4, 4)\n") and "image/png" in picture["data"], "the last upload is gone"
 
 

@@ -307,6 +307,14 @@ def drawn(draw):
     return blocks
 
 
+def test_a_network_that_was_changed_after_it_was_built_is_told_by_its_pooling():
+    """How many convolutions a block had isn't known of it any more."""
+    net = build(vgg_like((2, 2), (8, 16)))
+    assert [*profile(net).layers.block[:4]] == [1] * 4
+    net.features.append(nn.Conv2d(16, 16, 3, padding=1))
+    assert profile(net).layers.set_index("name").block[f"features.{len(net.features) - 1}"] == 3
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_what_any_convolutions_see_is_what_gradients_reach(seed):
     blocks = drawn(random.Random(seed))

@@ -598,7 +598,7 @@ def test_bars_to_the_left_are_flops_and_to_the_right_time():
     colours = [COLOURS[role] for role in ("convolution", "grey", "pooling", "convolution", "dense")]
     for axes in figure.axes:
         assert all(same_color(bar.get_facecolor(), c) for bar, c in zip(axes.patches, colours, strict=True))
-    assert [t.get_text() for t in left.texts] == ["20 %", "0", "0", "79 %", "1 %"]
+    assert [t.get_text() for t in left.texts] == ["20 %", "0", "0", "79 %", "0.99 %"]
     assert "share of 10.1 GFLOPs, one image" in said(figure) and "share of 500 ms" in said(figure)
 
 

@@ -5,6 +5,7 @@ import io
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,16 @@ def test_average_pooling_that_changes_nothing_has_no_column_and_one_that_does_ha
 
     assert pools(VGG["A"]) == [] and len(pools(VGG["A"].change(image_size=256))) == 1
     assert len(pools(vgg_like((1, 1), (4, 8), head=Head(pool_size=1)))) == 1
+
+
+def test_blocks_are_the_architectures_whether_they_pool_or_not():
+    blocks = VGG_SMALL["VGG (2,2)"].blocks
+    unpooled = VGG_SMALL["VGG (2,2)"].change(blocks=tuple(replace(block, pool=None) for block in blocks))
+    for architecture in (VGG_SMALL["VGG (2,2)"], unpooled):
+        convs = [c.block for c in columns_of(costs(architecture)) if c.kind == "conv"]
+        assert convs == [1, 1, 2, 2]
+    drawn = network_columns(costs(unpooled), title="")
+    assert {"block 1", "block 2"} <= set(drawn.words())
 
 
 LONG = VGG["E"].change(norm="batch", activation="gelu", in_channels=1, num_classes=10)

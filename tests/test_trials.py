@@ -434,6 +434,14 @@ def test_a_trial_is_a_point_on_the_plot_and_a_curve_over_rounds_of_all_images(re
         {"parameters": "many"},
         {"steps": None},
         {"of_images": 0},
+        {"recipe": {}},
+        {"is_sample": None},
+        {"is_sample": []},
+        {"is_sample": -1},
+        {"losses": []},
+        {"losses": ""},
+        {"losses": {}},
+        {"looks": 3},
     ],
 )
 def test_a_record_that_isnt_whole_is_left_out_and_counted(record, tmp_path, spoilt):
@@ -441,6 +449,26 @@ def test_a_record_that_isnt_whole_is_left_out_and_counted(record, tmp_path, spoi
     kept.add(record)
     kept.file.append(other(record, **spoilt))
     assert kept.read() == ([record], 1) and kept.trials() == [record]
+
+
+@pytest.mark.parametrize("line", ['{"kind": "trial", "key": ["a"]}', '{"kind": "name", "key": {}}'])
+def test_a_key_that_is_no_text_is_said_with_its_line(record, tmp_path, line):
+    kept = Kept(tmp_path)
+    kept.add(record)
+    with kept.file.path.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ValueError, match=r"line 2: a result must be a JSON object, .* \(its key is a (list|dict)\)"):
+        kept.read()
+
+
+def test_a_name_that_is_given_is_one_that_may_be_taken(record, tmp_path):
+    kept = Kept(tmp_path)
+    for key in "abc":
+        kept.add(record | {"key": key, "name": "n" * 60})
+    names = [trial["name"] for trial in kept.trials()]
+    assert len({*names}) == 3 and all(len(name) <= 40 for name in names)
+    for trial in kept.trials():
+        kept.rename(trial["key"], trial["name"])
 
 
 def test_a_name_that_isnt_one_is_passed_over(record, tmp_path):

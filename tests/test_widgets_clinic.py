@@ -23,6 +23,7 @@ from utils.plots.sheet import Box, Stroke, Words
 from utils.training import Recipe, train
 from utils.vitals import DIED, FADED, VANISHED, VitalSigns, diagnosis, first_losses, vital_signs
 from utils.widgets import TrainingClinic, clinic, trainer, training_clinic
+from utils.widgets.parts import INIT_WORDS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CHANCE = math.log(10)
@@ -209,6 +210,10 @@ def test_after_training_the_squares_are_hollow_and_both_lines_are_named():
     assert [mark.fill for mark in after] == ["white"] and after[0].stroke == "#D55E00"
     zeros = [middle(mark)[1] for mark in squares(sheet, "activation zero: after 7 steps")]
     assert len(zeros) == 2 and set(zeros) == {max(middle(m)[1] for m in squares(sheet, "activation"))}
+    zero_ticks = [mark for mark in sheet.named("tick") if mark.words == "0" and abs(mark.y - 4 - zeros[0]) < 1]
+    tick = min(zero_ticks, key=lambda mark: mark.x)  # in the panel of the activations
+    ticks = [mark.y for mark in sheet.named("tick") if mark.anchor == "end" and mark.x == tick.x]
+    assert all(abs(a - b) > 11 for a, b in itertools.combinations(ticks, 2)), "none stands on another"
     assert [mark.words for mark in sheet.named("key")] == ["after 7 steps", "before training"]
     assert not vital_signs_sheet(signs(), title="", words="").named("key")
 
@@ -251,6 +256,16 @@ def test_an_earlier_training_is_grey_and_named_clear_of_the_name_of_chance():
         assert all(abs(y - chance) >= 11 for y in names), last
 
 
+def test_an_earlier_trainings_name_ends_above_the_steps():
+    title = "earlier: E, torch’s default, no activation, batch norm, rate 0.1"
+    for losses, last in (([3.0], 1.62), ([4.6], 2.303), ([4.6], 1.7)):
+        sheet = draw_losses(losses, earlier=[last], earlier_title=title)
+        (steps,) = [mark.y for mark in sheet.named("tick") if mark.words == "20"]
+        names = [mark.y for mark in sheet.named("earlier's")]
+        (chance,) = [mark.y for mark in sheet.named("chance") if isinstance(mark, Words)]
+        assert max(names) < steps - 11 and all(abs(y - chance) >= 11 for y in names), (losses, last)
+
+
 NARROW_ROOM = 460  # pixels of a window: on what is wider, the smallest letters would shrink under 11
 
 
@@ -269,7 +284,7 @@ def test_a_long_title_takes_two_lines_and_all_else_stands_lower():
 @pytest.mark.parametrize("name", clinic.NETWORKS)
 def test_nothing_is_cut_off_in_a_narrow_room_whatever_the_patient_is_called(small, name):
     small.network, small.num_blocks = name, 5
-    for init, activation, batch_norm in itertools.product(clinic.INITS.values(), ACTIVATIONS, (False, True)):
+    for init, activation, batch_norm in itertools.product(INIT_WORDS, ACTIVATIONS, (False, True)):
         with small._settling():
             small.init, small.activation, small.batch_norm, small.init_std = init, activation, batch_norm, 0.001
         assert_readable(vital_signs_sheet(signs(), title=small._patient(), words=""), widest=NARROW_ROOM)
@@ -450,7 +465,7 @@ def test_a_loss_that_is_no_number_is_said_and_the_clinic_stays_usable(small):
     small.init, small.init_std, small.lr = "normal", 1.0, 2.0
     small.train()
     assert not math.isfinite(small.losses[-1]) and len(small.losses) < 10
-    assert "the loss became" in text(small.message) and 'role="alert"' in text(small.message)
+    assert "The loss became" in text(small.message) and 'role="alert"' in text(small.message)
     assert small.verdict.kind == "no number" and small.verdict.words in " ".join(small.sheet().words())
     assert small.after is None and not small.train_button.disabled
     small.init, small.lr = "he", 0.01

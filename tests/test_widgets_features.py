@@ -453,7 +453,7 @@ def test_what_is_no_photograph_is_refused_in_words_and_the_button_works_on(viewe
     upload(viewer, ("a.png", content_of(a_photo())))
     before = viewer.maps.value
     upload(viewer, ("cat.pdf", b"%PDF-1.7 no cat"))
-    assert "cat.pdf: a photograph must be an image file" in viewer.message.value
+    assert "A photograph must be an image file (JPEG, PNG, GIF, WebP …), but cat.pdf is a PDF" in viewer.message.value
     assert 'role="alert"' in viewer.message.value and viewer.maps.value == before, "the last picture stays"
     upload(viewer, ("cat.pdf", b"%PDF-1.7 no cat"))
     assert "cat.pdf" in viewer.message.value

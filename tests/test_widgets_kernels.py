@@ -98,6 +98,11 @@ def test_an_image_of_another_shape_is_refused(image):
 # --- what they cost ---------------------------------------------------------------------------------------------------
 
 
+def test_what_follows_from_the_knobs_cannot_be_set(lab):
+    with pytest.raises(AttributeError, match=r"large follows from what is set, and can't be set: .*kernel_size.* can$"):
+        lab.large = 4
+
+
 def test_numbers_are_short_and_still_right():
     numbers = {
         1: "1", 0.00004: "0.00004", 0.1234: "0.123", 12.345: "12.3", 99.96: "100",

@@ -399,12 +399,12 @@ def test_an_error_that_nobody_foresaw_is_shown_and_comes_out_of_the_task(trainab
 
 def test_what_the_system_refuses_is_said(trainable, monkeypatch):
     def full(self, record):
-        raise OSError(28, "No space left on device: this result could not be kept")
+        raise OSError(28, "No space left on device: this result couldn’t be kept")
 
     with monkeypatch.context() as patch:
         patch.setattr("utils.results.ResultsFile.append", full)
         trainable.train()
-    assert "It is shown, and could not be kept" in trainable.trainer.message.value
+    assert "It is shown, and couldn’t be kept" in trainable.trainer.message.value
     assert "No space left on device" in trainable.trainer.message.value
     assert not trainable.trainer.is_training
     collection = trainable.collection
@@ -444,7 +444,7 @@ def test_a_file_that_was_spoilt_is_said_and_the_explorer_opens(with_two, tiny, l
     again.architecture = vgg_like((1,), (5,), norm="batch")
     again.train(0.5)
     assert len(again.collection.rows) == number + 1
-    assert ("It is shown, and could not be kept" in again.trainer.message.value) == (number == 0)
+    assert ("It is shown, and couldn’t be kept" in again.trainer.message.value) == (number == 0)
     assert "fault" not in again.message.value + again.trainer.message.value
 
 
@@ -476,6 +476,44 @@ def test_a_network_for_colour_images_says_what_would_help_and_a_button_does_it(t
     assert trainable.architecture == SMALL and trainable.trainer.fixes.children == ()
     trainable.train()
     assert len(trainable.collection.trials) == 1
+
+
+def test_buttons_that_are_offered_no_more_are_closed(trainable):
+    trainable.architecture = SMALL.change(in_channels=3)
+    offered = []
+    for _ in range(3):
+        trainable.train()
+        offered += trainable.trainer.fixes.children
+    assert len(offered) == 3 and [button.comm is None for button in offered] == [True, True, False]
+
+
+def test_what_is_to_be_pressed_is_no_longer_said_once_nothing_can_be_built(trainable):
+    trainable.architecture = SMALL.change(in_channels=3)
+    trainable.train()
+    trainable.trainer.fixes.children[0].click()
+    assert "Now press Train" in trainable.trainer.message.value
+    trainable.editor.change(image_size=1)
+    assert trainable.editor.error is not None and trainable.trainer.message.value == ""
+
+
+def test_no_widget_of_ours_takes_a_name_that_ipywidgets_uses_itself():
+    """`_compare`, say, with which it compares what is to be sent: whatever it calls then would be ours."""
+    made_by_traitlets = vars(type("Plain", (ipywidgets.VBox,), {})).keys()
+    ours, left = [], [ipywidgets.Widget]
+    while left:
+        own = left.pop()
+        left += own.__subclasses__()
+        ours += [own] * own.__module__.startswith("utils.")
+    assert VggExplorer in ours and Trainer in ours
+    for own in ours:
+        theirs = {
+            name
+            for base in own.__mro__
+            if base.__module__.startswith(("ipywidgets", "traitlets"))
+            for name in vars(base)
+        }
+        taken = {name for name in vars(own) if name in theirs and not name.startswith("__")} - made_by_traitlets
+        assert not taken, own
 
 
 def test_a_network_that_is_too_slow_here_is_said(trainable, monkeypatch):
@@ -587,7 +625,7 @@ def test_a_point_that_another_notebook_has_removed_is_said_to_be_gone(with_two):
     own = with_two.collection.rows[0]
     with_two.collection.kept.remove(own.key)
     own.remove_button.click()
-    assert "this network is gone already" in with_two.collection.message.value and len(with_two.collection.rows) == 1
+    assert "This network is gone already" in with_two.collection.message.value and len(with_two.collection.rows) == 1
 
 
 def test_a_network_that_was_trained_can_be_set_again(with_two):

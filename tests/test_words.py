@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from utils.words import counted, duration, listed, percent, plain
+from utils.words import counted, duration, listed, percent, plain, sentence
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,13 @@ def test_one_of_a_thing_is_said_as_one_and_large_numbers_in_plain_digits(number,
     assert counted(number, "step") == words
 
 
+def test_a_sentence_begins_with_a_capital_and_a_name_from_code_doesnt():
+    assert sentence("the loss became nan") == "The loss became nan" and sentence("a name") == "A name"
+    assert [sentence(words) for words in ("lr must be a number", "VGG-11: a step", "")] == [
+        "lr must be a number", "VGG-11: a step", "",
+    ]  # fmt: skip
+
+
 def test_a_list_ends_with_and():
     assert [listed(list("abc"[:n])) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
 
@@ -44,6 +51,7 @@ def test_no_number_is_written_with_an_exponent():
     assert plain(1234, 3) == "1,230" and plain(9.96) == "10" and plain(-0.5) == "-0.5"
     assert [plain(n, 3) for n in (9.996e8, 1e-6, 5e-5)] == ["1,000,000,000", "0.000001", "0.00005"]
     assert [plain(n, 3) for n in (1e9, -4.976e18, 9.9e-7)] == ["1 × 10⁹", "-4.98 × 10¹⁸", "9.9 × 10⁻⁷"]
+    assert percent(1e-7) == "0.00001 %" and counted(12_345.6, "epoch") == "12,350 epochs"
     assert [plain(n) for n in (0, math.inf, math.nan)] == ["0", "inf", "nan"]
 
 

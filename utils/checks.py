@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,19 @@ from typing import Any
 def whole(name: str, value: Any, least: int) -> None:
     """ValueError unless `value` is an int (True and False are not) of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        to_do = f": take int({value})" if not isinstance(value, (int, bool)) and hasattr(value, "__index__") else ""
+        meant = _as_int(value)
+        to_do = f": take int({meant})" if meant is not None and meant >= least else ""
         raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}{to_do}")
+
+
+def _as_int(value: Any) -> int | None:
+    """The int that a number of numpy's or torch's stands for; None for an int, and for what is no whole number."""
+    if isinstance(value, int):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def is_number(value: Any) -> bool:

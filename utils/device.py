@@ -42,13 +42,13 @@ def device_named(device: torch.device | str | None = None, *, or_meta: bool = Fa
     """
     if device is None:
         return pick_device()
-    if or_meta and f"{device}" == "meta":
-        return torch.device("meta")
     here = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError):  # no such name
         found = None
+    if or_meta and found is not None and found.type == "meta":
+        return found
     if found is None or found.type not in here or (found.index or 0) >= _number_of(found.type):
         to_do = "take one of those"
         if f"{device}".lower().startswith(("cuda", "gpu")) and not torch.cuda.is_available():

@@ -135,6 +135,7 @@ def fixes_for(fields: Mapping[str, Any], most: int = 3) -> list[Fix]:
         [Fix(f"take {larger}×{larger} images", {"image_size": larger}) for larger in LARGER if larger > size],
         [*_without_last_poolings(blocks)],
         [Fix("average the last maps to one pixel", {"head": replace(head, pool_size=1)})],
+        [*_with_averaging_head(blocks, head)],
     )
     found = (next((fix for fix in kind if _can_be_built({**fields, **fix.changes})), None) for kind in kinds)
     return [fix for fix in found if fix is not None][:most]
@@ -146,6 +147,14 @@ def _can_be_built(fields: Mapping[str, Any]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _with_averaging_head(blocks: Blocks, head: Head) -> Iterator[Fix]:
+    """With fewer blocks, and a head that takes maps of any size, where it asked for a size that may be too large."""
+    averaging = replace(head, pool_size=1)
+    for number in reversed(range(1, len(blocks))) if (head.pool_size or 1) > 1 else ():
+        words = f"take {counted(number, 'block')} and average the last maps to one pixel"
+        yield Fix(words, {"blocks": blocks[:number], "head": averaging})
 
 
 def _without_last_poolings(blocks: Blocks) -> Iterator[Fix]:

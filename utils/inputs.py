@@ -124,7 +124,10 @@ def _named(photos: Sequence[Source]) -> dict[str, Source]:
     named: dict[str, Source] = {}
     for number, photo in enumerate(photos, start=1):
         name = Path(photo).name if isinstance(photo, (str, os.PathLike)) else f"photo {number}"
-        named[name if name not in named else f"{name} ({number})"] = photo
+        own, free = number, name
+        while free in named:
+            free, own = f"{name} ({own})", own + 1
+        named[free] = photo
     return named
 
 

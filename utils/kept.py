@@ -24,7 +24,7 @@ LONGEST_NAME = 40  # characters, that has room on a plot
 
 
 class NotKept(Exception):
-    """A trial couldn't be written; the message says why, and what to do."""
+    """Nothing could be written; the message says why, and what to do."""
 
 
 class Kept:
@@ -62,22 +62,26 @@ class Kept:
         NotKept where the file can't be written (a full disk, a folder that is read-only), or isn't whole.
         """
         try:
-            return self._add(trial)
+            names = {other["key"]: other["name"] for other in self._beside(trial)}
         except (OSError, ValueError) as error:
-            raise NotKept(self._without_home(error)) from error
-
-    def _without_home(self, error: Exception) -> str:
-        return f"{error}".replace(str(self.file.path), with_tilde(self.file.path))
-
-    def _add(self, trial: Record) -> Record:
-        names = {other["key"]: other["name"] for other in self._beside(trial)}
+            raise NotKept(f"{error}".replace(str(self.file.path), with_tilde(self.file.path))) from error
         name = names.pop(trial["key"], None) or free_name(trial["name"], names.values())
         trial = trial | {"name": name}
-        self.file.append(trial)
+        self._write(trial)
         return trial
 
+    def _write(self, record: Record) -> None:
+        try:
+            self.file.append(record)
+        except OSError as error:
+            path, why = with_tilde(self.file.path), getattr(error.__cause__, "strerror", None) or error
+            raise NotKept(
+                f"{path} can't be written ({why}). Make room or see to its permissions, or name another folder in "
+                f"BIGGER_AND_DEEPER_RESULTS, restart the kernel and open this explorer again"
+            ) from error
+
     def rename(self, key: str, name: str) -> None:
-        """Call a trial `name`. ValueError if another one is called so, or nothing is left of it."""
+        """Call a trial `name`. ValueError if another is called so, or nothing is left of it; NotKept as in `add`."""
         of_kind("name", name, str, "'five blocks'")
         words = " ".join(name.split())
         if not 1 <= len(words) <= LONGEST_NAME:
@@ -88,12 +92,12 @@ class Kept:
         trial = self._known(key)
         if any(other["name"] == words and other["key"] != key for other in self._beside(trial)):
             raise ValueError(f"a network's name must be its own, and another one is called {words!r}: take another")
-        self.file.append({"kind": "name", "key": key, "name": words})
+        self._write({"kind": "name", "key": key, "name": words})
 
     def remove(self, key: str) -> None:
-        """Forget a trial."""
+        """Forget a trial. ValueError if it is gone already; NotKept as in `add`."""
         self._known(key)
-        self.file.append({"kind": "removed", "key": key})
+        self._write({"kind": "removed", "key": key})
 
     def _known(self, key: str) -> Record:
         for trial in self.trials():
@@ -117,30 +121,33 @@ def is_whole(trial: Record) -> bool:
         return False
     try:
         point, speed = point_of(trial), trial["throughput"]
-        Recipe(**trial["recipe"])
+        recipe, losses = trial["recipe"], trial["losses"]
+        Recipe(**recipe)
+        if not (isinstance(losses, list) and losses and isinstance(trial["is_sample"], bool)):
+            return False
         looks = [look[name] for look in trial["looks"] for name in ("step", "loss", "accuracy")]
         positive = [point.images_per_s, speed["low"], speed["high"], point.parameters, trial["of_images"]]
-        positive += [trial["steps"], trial["steps_per_loss"]]
-        are_numbers = all(map(is_number, (point.accuracy, *positive, *trial["losses"], *looks)))
+        positive += [trial["steps"], trial["steps_per_loss"], recipe["batch_size"], recipe["lr"]]
+        are_numbers = all(map(is_number, (point.accuracy, *positive, *losses, *looks)))
         return are_numbers and 0 <= point.accuracy <= 1 and min(positive) > 0
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
 
 
-def short_name(name: str) -> str:
-    """`name`, cut in the middle to what has room: in what differs between two networks it is often the end."""
-    if len(name) <= LONGEST_NAME:
+def short_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """`name`, cut in the middle to what has room: what differs between two networks is often the end."""
+    if len(name) <= longest:
         return name
-    end = name[-(LONGEST_NAME // 2) :].lstrip()
-    return f"{name[: LONGEST_NAME - 1 - len(end)].rstrip()}…{end}"
+    end = name[-(longest // 2) :].lstrip()
+    return f"{name[: longest - 1 - len(end)].rstrip()}…{end}"
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
     """`name`, cut to what has room; with a number behind it, if it is taken."""
-    number, free = 1, (name := short_name(name))
+    number, free = 1, short_name(name)
     while free in taken:
         number += 1
-        free = f"{name} ({number})"
+        free = short_name(name, LONGEST_NAME - len(f" ({number})")) + f" ({number})"
     return free
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from utils.checks import of_kind, shown, tuple_of, whole
 from utils.faults import TOO_LARGE, layers_named, memory_named, not_finite_in
 from utils.modes import keeping_modes
+from utils.words import sentence
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -84,12 +85,12 @@ def example_photo() -> Image.Image:
         ) from error
 
 
-def open_photo(source: Source) -> Image.Image:
+def open_photo(source: Source, name: str = "") -> Image.Image:
     """The photograph as RGB: upright (by its EXIF data), on white where it is transparent, of an animation the first
     frame. What else the file holds, such as the place where it was taken, is left behind.
 
     source: a path, a file's bytes, a file opened with "rb", or a picture of Pillow's. Grey of 16 bits becomes 8; grey
-    in floating point is stretched from its darkest to its brightest.
+    in floating point is stretched from its darkest to its brightest. name: what to call it, if it isn't to be used.
 
     Raises PhotoError for what isn't a photograph that Pillow can read, ValueError for another kind of source.
     """
@@ -97,7 +98,8 @@ def open_photo(source: Source) -> Image.Image:
         if 0 in source.size:
             raise PhotoError(f"a photograph must have pixels, got a picture of {source.width}×{source.height}")
         return _upright_rgb(source)
-    stream, name = _opened(source)
+    stream, own_name = _opened(source)
+    name = name or own_name
     with stream, warnings.catch_warnings():
         # Pillow warns of as many pixels as a good phone has (108 million), and refuses twice its limit: that holds.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -348,11 +350,11 @@ def _show_each(files: Iterable[tuple[str, bytes]], on_photo: Callable[[Image.Ima
     for name, content in files:
         with output:  # shows an error and, in a notebook, ends it here
             try:
-                result = on_photo(open_photo(content))
+                result = on_photo(open_photo(content, name))
                 if result is not None:
                     display(result)
             except PhotoError as error:
-                print(f"{name}: {error}")
+                print(sentence(f"{error}"))
             except Exception as error:
                 errors.append(error)
                 raise

@@ -44,6 +44,8 @@ class ResultsFile:
                     raise ValueError(f"it is a {type(record).__name__}")
                 if missing := {"kind", "key"} - record.keys():
                     raise ValueError(f"it has no {min(missing)!r}")
+                if not isinstance(record["key"], str):
+                    raise ValueError(f"its key is a {type(record['key']).__name__}")
             except ValueError as error:
                 raise ValueError(
                     f"{self.path}, line {number}: a result must be a JSON object, got {line[:60]!r} ({error}). Delete "

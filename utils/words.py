@@ -6,13 +6,14 @@ import math
 from numbers import Integral
 
 TOO_SMALL, TOO_LARGE = 1e-6, 1e9  # to write all zeros of it
+FIRST_WORDS = ("a", "an", "after", "in", "the", "there", "this")
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(share: float, places: int | None = None) -> str:
     """`31 %`, `3.9 %`, `0.04 %`: to two digits, or with so many places after the point."""
     if places is None:
-        return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.2g} %"
+        return f"{100 * share:.0f} %" if share >= 0.095 else f"{plain(100 * share)} %"
     return f"{100 * share:.{places}f} %"
 
 
@@ -43,8 +44,13 @@ def duration(seconds: float) -> str:
 
 def counted(number: float, noun: str) -> str:
     """`1 image`, `55,000 images`, `0.3 epochs`."""
-    digits = f"{number:,}" if isinstance(number, Integral) else f"{number:,.4g}"
+    digits = f"{number:,}" if isinstance(number, Integral) else plain(number, 4)
     return f"{digits} {noun}{'s' * (number != 1)}"
+
+
+def sentence(words: str) -> str:
+    """With a capital, unless they begin with a name from code: `lr must be …`."""
+    return words[:1].upper() + words[1:] if words.split(" ", 1)[0] in FIRST_WORDS else words
 
 
 def listed(words: list[str]) -> str:

@@ -51,7 +51,8 @@ def vital_signs_sheet(
         depth = max(map(len, values.values()))
         y = _shares(top) if panel == "dead" else _powers(values.values(), top)
         axes = Panel(Scale(1, max(depth, 2), left + 36, left + room - 14), y)
-        _draw_axes(sheet, axes, panel, depth)
+        has_zero = panel != "dead" and any((own == 0).any() for own in values.values())
+        _draw_axes(sheet, axes, panel, depth, has_zero=has_zero)
         for name, own in values.items():
             _draw_line(sheet, axes, panel, name, own, lines[name][1])
     kinds = which_layers(before.layers.kind.to_list())
@@ -73,13 +74,17 @@ def _shares(top: float) -> Scale:
     return Scale(0, 1, top + 10 + TALL, top + 10)
 
 
-def _draw_axes(sheet: Sheet, axes: Panel, panel: str, depth: int) -> None:
+def _draw_axes(sheet: Sheet, axes: Panel, panel: str, depth: int, *, has_zero: bool) -> None:
+    """has_zero: the lower edge of the logarithmic axis is 0."""
     if panel == "dead":
         shares = (0, 0.25, 0.5, 0.75, 1)
         axes.draw_rows(sheet, shares, [f"{100 * share:.0f}" for share in shares])
     else:
-        ticks = powers_of_ten(axes.y.low, axes.y.high)
+        lowest = axes.y.low * (axes.y.high / axes.y.low) ** 0.08 if has_zero else axes.y.low  # no tick on the 0
+        ticks = powers_of_ten(lowest, axes.y.high)
         axes.draw_rows(sheet, ticks, plain_powers(ticks))
+        if has_zero:
+            axes.draw_rows(sheet, [axes.y.low], ["0"])
     layers = [*range(1, depth + 1)] if depth <= 6 else [1, *range(5, depth + 1, 5)]
     axes.draw_columns(sheet, layers, [f"{layer}" for layer in layers])
 
@@ -184,6 +189,11 @@ def _name_end(sheet: Sheet, y: float, words: str, taken: Sequence[float]) -> flo
     for other in taken:
         if other - 10 - height < top < other + 6:
             top = other + 8 if y >= other else other - 12 - height
+    if top + height > BOTTOM:  # there stand the steps
+        top = BOTTOM - height
+        for other in taken:
+            if other - 10 - height < top < other + 6:
+                top = other - 12 - height
     for row, line in enumerate(lines):
         sheet.text(WIDTH - 90, top + 13 * row + 10, line, size=SMALLEST_TEXT, colour=COLOURS["quiet"], name="earlier's")
     return y

@@ -18,6 +18,7 @@ from utils.plots.bars import KINDS
 from utils.plots.labels import Boxes, samples
 from utils.plots.style import COLOURS, LessonFigure, headline, style, text_size
 from utils.words import counted, plain
+from utils.words import percent as per_cent
 
 if TYPE_CHECKING:
     from utils.roofline import Ceilings, LayerTimes
@@ -340,8 +341,7 @@ def _rows(layers: pd.DataFrame) -> list[_Bars]:
 
 def percent(share: float) -> str:
     """`63 %`, `0.4 %`, `0`."""
-    percent = 100 * share
-    return "0" if not percent else f"{percent:.0f} %" if percent >= 0.95 else f"{percent:.1g} %"
+    return per_cent(share) if share else "0"
 
 
 # --- units ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from utils.checks import shown
 from utils.plots.curves import MARKERS, spread
 from utils.plots.style import CYCLE, LessonFigure, headline, readable, style
-from utils.words import counted, power_of_ten
+from utils.words import counted, plain, power_of_ten
 
 if TYPE_CHECKING:
     from utils.vitals import VitalSigns
@@ -194,7 +194,7 @@ def signs_in_words(name: str, signs: VitalSigns) -> str:
 
 def _from_to(what: str, values: Sequence[float]) -> str:
     """`gradient from 0.14 in the first layer to 0.95 in the last, exactly 0 in 2 of them`."""
-    words = f"{what} from {values[0]:.2g} in the first layer to {values[-1]:.2g} in the last"
+    words = f"{what} from {plain(values[0])} in the first layer to {plain(values[-1])} in the last"
     zeros = sum(value == 0 for value in values)
     return words + (f", exactly 0 in {zeros} of them" if zeros else "")
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from ipywidgets import HBox
 from torch import nn
 
-from utils.architectures import ACTIVATIONS, VGG, Architecture
+from utils.architectures import VGG, Architecture
 from utils.checks import of_kind
 from utils.data import FashionMNIST
 from utils.editing import for_fashion_mnist
@@ -25,6 +25,8 @@ from utils.randomness import undisturbed
 from utils.training import Recipe, Step, train
 from utils.vitals import Diagnosis, VitalSigns, diagnosis, first_losses, vital_signs
 from utils.widgets.parts import (
+    ACTIVATION_WORDS,
+    INIT_WORDS,
     NARROW,
     SIDE_BY_SIDE,
     WIDE,
@@ -32,6 +34,7 @@ from utils.widgets.parts import (
     Explorer,
     Setting,
     button,
+    by_words,
     check_offered,
     choice_buttons,
     choice_slider,
@@ -51,8 +54,6 @@ from utils.words import counted
 NUM_STEPS = 20
 NUM_IMAGES = 64  # on which the vital signs are taken: 50 ms on two cores
 NETWORKS = {name: for_fashion_mnist(VGG[name]) for name in "ABDE"}
-INITS = {"torch’s default": "default", "He": "he", "Xavier": "xavier", "N(0, σ²)": "normal"}
-ACTIVATION_NAMES = {"relu": "ReLU", "gelu": "GELU", "identity": "none"}
 SIGMAS = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 PAUSE = 0.005  # seconds between two steps, in which the kernel takes its messages
 INTERRUPTED = "Interrupted: press the button to begin anew."
@@ -129,13 +130,12 @@ class TrainingClinic(Explorer):
         self._examine()
 
     def _make_controls(self) -> None:
-        names = [(ACTIVATION_NAMES.get(name, name), name) for name in ACTIVATIONS]
         self.controls = {
             "network": choice_buttons(tuple(NETWORKS), "E"),
             "num_blocks": slider(5, 1, 5, "blocks", width="180px"),
-            "init": choice_buttons(tuple(INITS.items()), "default"),
+            "init": choice_buttons(by_words(INIT_WORDS), "default"),
             "init_std": choice_slider(SIGMAS, 0.01, "σ", width="240px"),
-            "activation": choice_buttons(names, "relu"),
+            "activation": choice_buttons(by_words(ACTIVATION_WORDS), "relu"),
             "batch_norm": tick(False, "batch norm", width="120px"),
             "seed": slider(0, 0, 9, "seed", width="180px"),
             "lr": choice_slider(RATES, 0.1, "learning rate", width="280px"),
@@ -375,8 +375,8 @@ class TrainingClinic(Explorer):
     def _patient(self) -> str:
         """`VGG (2,2,4,4,4), He, ReLU, batch norm`."""
         convs = ",".join(str(len(block.convs)) for block in self.architecture.blocks)
-        inits = {value: words for words, value in INITS.items()} | {"normal": f"N(0, {self.init_std:g}²)"}
-        activation = ACTIVATION_NAMES.get(self.activation, self.activation)
+        inits = INIT_WORDS | {"normal": f"N(0, {self.init_std:g}²)"}
+        activation = ACTIVATION_WORDS[self.activation]
         activation = "no activation" if self.activation == "identity" else activation
         return ", ".join([f"VGG ({convs})", inits[self.init], activation] + ["batch norm"] * self.batch_norm)
 

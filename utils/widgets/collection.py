@@ -218,7 +218,7 @@ class Collection(Steady, VBox):
     def _do(self, what: Callable[..., None], *arguments: Any) -> None:
         try:
             what(*arguments)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, NotKept) as error:
             self.renew()  # the list says again what is kept
             self._complain(f"{error}.")
         else:
@@ -234,9 +234,9 @@ class Collection(Steady, VBox):
             self.comparison.write("")
             self.table.value = ""
         else:
-            self._compare(trials[-MOST_COMPARED:], is_all=len(trials) <= MOST_COMPARED)
+            self._put_side_by_side(trials[-MOST_COMPARED:], is_all=len(trials) <= MOST_COMPARED)
 
-    def _compare(self, trials: list[Record], *, is_all: bool) -> None:
+    def _put_side_by_side(self, trials: list[Record], *, is_all: bool) -> None:
         curves = {trial["name"]: curve_of_trial(trial) for trial in trials}
         self.comparison.draw(learning_curves(curves, title="Loss, while they learnt", width=PLOT_WIDTH))
         table = side_by_side({t["name"]: Architecture.from_dict(t["architecture"]) for t in trials})

@@ -13,7 +13,6 @@ from typing import Any
 from ipywidgets import HBox, Layout, VBox
 
 from utils.architectures import (
-    ACTIVATIONS,
     ALEXNET,
     ALEXNET_SMALL,
     LENET,
@@ -40,8 +39,11 @@ from utils.editing import (
     with_pooling,
 )
 from utils.widgets.parts import (
+    ACTIVATION_WORDS,
+    INIT_WORDS,
     Settling,
     Steady,
+    by_words,
     choice_buttons,
     choice_slider,
     column,
@@ -56,7 +58,7 @@ from utils.widgets.parts import (
 )
 
 MOST_BLOCKS, MOST_CONVS = 6, 6
-CHANNELS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+CHANNELS = (4, 6, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 KERNELS = (1, 3, 5, 7, 9, 11, 13)
 IMAGES = (28, 32, 64, 96, 224)
 INIT_STD = 0.01  # of N(0, σ²), where none was given: what AlexNet's paper drew from
@@ -65,7 +67,6 @@ INIT_STD = 0.01  # of N(0, σ²), where none was given: what AlexNet's paper dre
 SMALL = {"LeNet": LENET, "AlexNet": ALEXNET_SMALL} | {name: for_fashion_mnist(VGG[name]) for name in "ABCDE"}
 PUBLISHED = {"LeNet": LENET_BOOK, "AlexNet": ALEXNET} | {name: VGG[name] for name in "ABCDE"}
 SIZES = {"small": SMALL, "published": PUBLISHED}  # small: for Fashion-MNIST
-INIT_WORDS = {"he": "He’s", "xavier": "Glorot’s", "default": "torch’s default", "normal": "N(0, σ²)"}
 NOT_A_PRESET = "–"
 POOLED = Head(hidden=(), pool_size=1)  # global average pooling
 
@@ -184,8 +185,8 @@ class ArchitectureEditor(Settling, VBox):
         self.num_blocks = slider(1, 1, MOST_BLOCKS, "blocks", width="180px")
         self.all_alike = tick(False, "all blocks alike")
         self.norm = tick(False, "batch norm")
-        self.activation = menu(ACTIVATIONS, "relu", "activation", width="160px")
-        self.init = menu([(words, name) for name, words in INIT_WORDS.items()], "he", "initialisation", width="220px")
+        self.activation = menu(by_words(ACTIVATION_WORDS), "relu", "activation", width="160px")
+        self.init = menu(by_words(INIT_WORDS), "he", "initialisation", width="220px")
         self.head = choice_buttons(("dense", "pooled"), "dense")
         self.image_size = choice_buttons(IMAGES, 28)
         self.preset.observe(self._take_preset, names="value")

@@ -191,9 +191,9 @@ class FeatureViewer(Explorer):
         self._renew_upload()
         for name, content in uploaded(change["new"]):
             try:
-                photo = open_photo(content)
+                photo = open_photo(content, name)
             except PhotoError as error:
-                self.say(f"{name}: {error}", is_wrong=True)
+                self.say(f"{error}", is_wrong=True)
             else:
                 self._take(photo)
 

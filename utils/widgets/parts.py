@@ -31,9 +31,11 @@ from ipywidgets import (
     Widget,
 )
 
+from utils.architectures import ACTIVATIONS
 from utils.checks import shown, truth, whole
 from utils.plots.sheet import Sheet
 from utils.plots.style import COLOURS, CSS_DPI, SCREEN_DPI, LessonFigure, readable
+from utils.words import listed, sentence
 
 INK, QUIET, ORANGE = COLOURS["ink"], COLOURS["quiet"], readable(COLOURS["warning"])
 Callback = TypeVar("Callback", bound=Callable[..., Any])
@@ -106,6 +108,9 @@ class Explorer(Settling, VBox):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Only what there is can be set: a name that is mistyped would move nothing, and say nothing."""
+        found = getattr(type(self), name, None)
+        if isinstance(found, property) and found.fset is None:
+            raise AttributeError(f"{name} follows from what is set, and can't be set: {listed(self.settable())} can")
         if self._is_complete and not (name.startswith("_") or name in self.__dict__ or hasattr(type(self), name)):
             near = get_close_matches(name, self.settable(), n=1)
             meant = f"did you mean {near[0]!r}? It has" if near else "it has"
@@ -156,6 +161,13 @@ class Explorer(Settling, VBox):
 
 def _all_within(widgets: Sequence[Widget]) -> list[Widget]:
     return [w for widget in widgets for w in (widget, *_all_within(getattr(widget, "children", ())))]
+
+
+def fill(box: HBox, widgets: Sequence[Widget]) -> None:
+    """Put `widgets` into the box. What was in it is closed: ipywidgets keeps what isn't, for ever."""
+    old, box.children = box.children, tuple(widgets)
+    for widget in old:
+        widget.close()
 
 
 def guarded(callback: Callback) -> Callback:
@@ -222,6 +234,15 @@ def check_offered(name: str, value: Any, control: Widget) -> None:
             offered = [option[1] if isinstance(option, tuple) else option for option in control.options]
             if not any(type(value) is type(one) and value == one for one in offered):  # True is not 1
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, offered))}, got {shown(value)}")
+
+
+INIT_WORDS = {"default": "torch’s default", "he": "He", "xavier": "Glorot", "normal": "N(0, σ²)"}
+ACTIVATION_WORDS = {name: name for name in ACTIVATIONS} | {"relu": "ReLU", "gelu": "GELU", "identity": "none"}
+
+
+def by_words(words: dict[str, str]) -> list[tuple[str, str]]:
+    """What a control shows and what it then is, for each of its choices."""
+    return [(shown_as, value) for value, shown_as in words.items()]
 
 
 # --- controls ---------------------------------------------------------------------------------------------------------
@@ -297,10 +318,12 @@ def column(*widgets: Widget, width: str = "auto", grow: bool = False) -> VBox:
 
 
 def heading(words: str) -> HTML:
+    """A bold line over a part of an explorer."""
     return HTML(f'<b style="font-size:15px;color:{INK}">{escape(words)}</b>')
 
 
 def label(words: str, *, width: str = "auto", quiet: bool = False, is_wrong: bool = False) -> HTML:
+    """Some words beside a control: grey if they are `quiet`, orange if something `is_wrong`."""
     colour = ORANGE if is_wrong else QUIET if quiet else INK
     return HTML(f'<span style="color:{colour};font-size:13px">{escape(words)}</span>', layout=Layout(width=width))
 
@@ -309,6 +332,7 @@ def said(words: str, *, is_wrong: bool = False) -> str:
     """A paragraph of HTML from plain text."""
     if not words:
         return ""
+    words = sentence(words)
     colour = ORANGE if is_wrong else INK
     role = ' role="alert"' if is_wrong else ""
     return f'<p{role} style="color:{colour};font-size:13px;line-height:1.4;margin:2px 0">{escape(words)}</p>'
@@ -363,16 +387,20 @@ def _as_image(figure: LessonFigure) -> str:
 
 
 __all__ = [
+    "ACTIVATION_WORDS",
+    "INIT_WORDS",
     "Drawing",
     "Explorer",
     "Setting",
     "Settling",
     "Steady",
     "button",
+    "by_words",
     "check_offered",
     "choice_buttons",
     "choice_slider",
     "column",
+    "fill",
     "guarded",
     "heading",
     "hinted",

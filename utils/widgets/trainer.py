@@ -31,6 +31,7 @@ from utils.widgets.parts import (
     button,
     choice_buttons,
     choice_slider,
+    fill,
     guarded,
     heading,
     hinted,
@@ -111,16 +112,19 @@ class Trainer(Steady, VBox):
     # --- the network was changed ------------------------------------------------------------------------------------
 
     def follow(self, architecture: Architecture) -> None:
-        """Set a rate that suits the network, unless the student has chosen another than what was suggested. What was
-        wrong with the last network is no longer said."""
+        """Set a rate that suits the network, unless the student has chosen another than what was suggested."""
         is_own = self._suggested is not None and self.rate.value != self._suggested
         self._suggested = suggested_rate(architecture)
         if not is_own:
             self.rate.value = self._suggested
         self._show_suggestion()
-        if self._is_wrong and not self.is_training:
+        self.forget()
+
+    def forget(self) -> None:
+        """What was wrong with the last network, or was to be done with it, is no longer said."""
+        if self._is_passing and not self.is_training:
             self.say()
-            self.fixes.children = ()
+            fill(self.fixes, ())
 
     @guarded
     def _show_suggestion(self, _: Any = None) -> None:
@@ -151,7 +155,7 @@ class Trainer(Steady, VBox):
         if lr is not None and (not is_number(lr) or lr <= 0):
             raise ValueError(f"lr must be a number above 0, got {lr!r}")
         self.say()
-        self.fixes.children = ()
+        fill(self.fixes, ())
         seconds = TIMES[self.time.value] if seconds is None else seconds
         lr = self.rate.value if lr is None else lr
         try:
@@ -189,13 +193,13 @@ class Trainer(Steady, VBox):
         """A button for what would make the network fit the images."""
         self.say(f"It can’t be trained on these images: {error.why}. What would help:", is_wrong=True)
         words = " and ".join(f"{WORDS.get(name, name)} {value}" for name, value in error.changes.items())
-        self.fixes.children = (button(words, lambda _: self._fix(error.changes)),)
+        fill(self.fixes, [button(words, lambda _: self._fix(error.changes))])
 
     @guarded
     def _fix(self, changes: dict[str, int]) -> None:
-        self.fixes.children = ()
+        fill(self.fixes, ())
         self.change_network(**changes)
-        self.say("Now press Train.")
+        self.say("Now press Train.", is_passing=True)
 
     # --- while it trains ----------------------------------------------------------------------------------------------
 
@@ -263,7 +267,7 @@ class Trainer(Steady, VBox):
         try:
             self.on_trial(record)
         except NotKept as error:
-            self.message.value += said(f"It is shown, and could not be kept: {error}.", is_wrong=True)
+            self.message.value += said(f"It is shown, and couldn’t be kept: {error}.", is_wrong=True)
 
     def _show(self, trial: Trial) -> None:
         """The curve as far as it has grown, and the time that is left."""
@@ -316,10 +320,11 @@ class Trainer(Steady, VBox):
             f"fit(net, data.train.take({trial.plan.num_images}), recipe, seed={trial.seed}){cut}"
         )
 
-    def say(self, words: str = "", *, is_wrong: bool = False) -> None:
-        self.message.value, self._is_wrong = said(words, is_wrong=is_wrong), is_wrong
+    def say(self, words: str = "", *, is_wrong: bool = False, is_passing: bool = False) -> None:
+        """Write a line below the curve. What is wrong, or `is_passing`, is true of this network alone."""
+        self.message.value, self._is_passing = said(words, is_wrong=is_wrong), is_wrong or is_passing
 
-    _is_wrong = False
+    _is_passing = False
 
 
 def _clinic_is_at_work() -> bool:

@@ -31,6 +31,7 @@ from utils.widgets.parts import (
     Setting,
     button,
     column,
+    fill,
     guarded,
     heading,
     menu,
@@ -155,6 +156,7 @@ class VggExplorer(Explorer):
         self.editor = editor  # it tells for the first time while it is made
         if editor.error is not None:
             self._say_why(editor.error, editor.fixes)
+            self.trainer.forget()
             return
         self.say()
         self._offer(())
@@ -169,11 +171,8 @@ class VggExplorer(Explorer):
         self._offer(fixes)
 
     def _offer(self, fixes: Sequence[Fix]) -> None:
-        """A button for each; ipywidgets keeps the old ones for ever, if they aren't closed."""
-        old = self.fixes.children
-        self.fixes.children = tuple(button(fix.words, lambda _, fix=fix: self._apply(fix)) for fix in fixes)
-        for one in old:
-            one.close()
+        """A button for each."""
+        fill(self.fixes, [button(fix.words, lambda _, fix=fix: self._apply(fix)) for fix in fixes])
 
     @guarded
     def _apply(self, fix: Fix) -> None:
