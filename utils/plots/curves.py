@@ -234,7 +234,7 @@ def name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mappin
     for name, y in zip(names, spread([ends[name][1] for name in names], line, low, high), strict=True):
         axes.annotate(
             name, (1, y), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-            color=readable(looks[name][0]), annotation_clip=False,
+            color=readable(looks[name][0]), annotation_clip=False, parse_math=False,
         )  # fmt: skip
     axes.set_ylim(low, high)
 

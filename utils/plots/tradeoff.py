@@ -282,7 +282,7 @@ def _text(axes: Axes, point: Point, is_own: bool, *, is_said: bool) -> Annotatio
     return axes.annotate(
         words, (point.images_per_s, _height(axes, point)), (0, 0), textcoords="offset points", ha="center", va="center",
         color=colour, weight="bold" if point.yours else "normal", zorder=6, gid=f"label: {point.label}",
-        annotation_clip=False, path_effects=HALO,
+        annotation_clip=False, path_effects=HALO, parse_math=False,
     )  # fmt: skip
 
 
