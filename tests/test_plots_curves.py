@@ -220,12 +220,14 @@ def test_no_seeds_no_steps_and_numbers_that_are_none_are_refused():
             plots.learning_curves({"a": SEEDS, "b": history(losses, validation)})
 
 
-LONG_NAME = "VGG (2,2,4,4,4) 8-16-32-64-64 → 128-128… (2)"
+LONG_NAME, MEDIUM_NAME = "VGG (2,2,4,4,4) 8-16-32-64-64 → 128-128… (2)", "sigmoid + BN, the rate decays"
 
 
 @pytest.mark.parametrize("number", [1, 3, 7])
 @pytest.mark.parametrize("validated", [True, False])
-@pytest.mark.parametrize(("longest", "width"), [("VGG (2,2,2) + BN", 9.0), (LONG_NAME, 9.0), (LONG_NAME, 7.0)])
+@pytest.mark.parametrize(
+    ("longest", "width"), [("VGG (2,2,2) + BN", 9.0), (MEDIUM_NAME, 9.0), (LONG_NAME, 9.0), (LONG_NAME, 7.0)]
+)
 def test_names_subtitles_and_axes_stand_in_nobodys_way(number, validated, longest, width):
     names = [longest, "AlexNet small", "LeNet (book)", "LeNet", "VGG-11 ⅛ + BN", "a", "VGG (1,1,1)"][:number]
     arms = {name: [long_run(10 * i + s, end=0.4 + 0.05 * i) for s in range(3)] for i, name in enumerate(names)}
@@ -236,7 +238,11 @@ def test_names_subtitles_and_axes_stand_in_nobodys_way(number, validated, longes
     assert figure.get_size_inches()[0] == width
     assert len({text.get_text() for text, _ in boxes} & set(names)) == number
     panels = [axes.get_window_extent().width / figure.bbox.width for axes in figure.axes]
-    assert min(panels) > (0.6 if len(panels) == 1 else 0.25), "names leave room for the lines"
+    assert min(panels) > 0.5 / len(panels), "names leave room for the lines"
+    is_long = longest == LONG_NAME or (longest == MEDIUM_NAME and validated)  # then there are two panels
+    assert bool(figure.legends) == is_long, "at the lines' ends, where there is room"
+    for legend in figure.legends:
+        assert {bool(line.get_marker() not in ("", "None", None)) for line in legend.get_lines()} == {validated}
     for text, box in boxes:
         assert text.get_fontsize() >= 12
         assert min(box.x0, box.y0, figure.bbox.x1 - box.x1, figure.bbox.y1 - box.y1) >= -0.5, text

@@ -24,7 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BAND = 0.22  # its opacity
 TEXT, LINE = 16, 0.22  # a name's size in CSS pixels (12 points), a line's height in inches
 LEFT = 0.7  # inches, of a panel left of its axes
-LONGEST = 0.2  # of a figure's width: longer names would leave no room for the lines
+LONGEST = 0.4  # of a panel's width: longer names would leave no room for the lines
 RECORDED = {"recipe", "steps_per_epoch", "steps_per_loss", "losses", "loss", "accuracy", "evaluate_on"}  # what is drawn
 SMOOTHED = 50  # a line is the mean over one part in 50 of all losses
 
@@ -101,7 +101,8 @@ def learning_curves(
     whole("num_classes", num_classes, least=2)
     arms = _arms(histories)
     has_validation = any(len(arm.validated) for arm in arms.values())
-    is_named_below = max(text_width(name, TEXT) for name in arms) > LONGEST * width * CSS_DPI
+    panel = width / (1 + has_validation)  # inches
+    is_named_below = max(text_width(name, TEXT) for name in arms) > LONGEST * panel * CSS_DPI
     figure = LessonFigure(width, 4.4 + (LINE * len(arms) if is_named_below else 0))
     left, right = figure.subplots(1, 2) if has_validation else (figure.add_subplot(), None)
     looks = {name: (CYCLE[i], MARKERS[i]) for i, name in enumerate(arms)}
@@ -110,7 +111,7 @@ def learning_curves(
     left.set(xlabel="epoch", xlim=(0, 1.02 * longest))
     left.xaxis.get_major_locator().set_params(integer=longest > 1.5)
     words = "line: training, marker: validation" if right is not None else "on the training images"
-    room = (width / len(figure.axes) - LEFT) * CSS_DPI
+    room = (panel - LEFT) * CSS_DPI
     headline(left, title, _subtitle(words, arms, room))
 
     if right is not None:
@@ -121,7 +122,7 @@ def learning_curves(
         headline(right, "Accuracy, %", _subtitle("on the validation images", arms, room))
 
     if is_named_below:
-        _name_below(figure, looks)
+        _name_below(figure, arms, looks)
     else:
         for axes, ends in zip(figure.axes, _ends(arms), strict=False):
             name_ends(axes, ends, looks)
@@ -239,9 +240,12 @@ def name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mappin
     axes.set_ylim(low, high)
 
 
-def _name_below(figure: LessonFigure, looks: Mapping[str, tuple[str, str]]) -> None:
+def _name_below(figure: LessonFigure, arms: Mapping[str, _Arm], looks: Mapping[str, tuple[str, str]]) -> None:
     """A line for each name under the axes, with a piece of what it names."""
-    pieces = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in looks.items()]
+    pieces = [
+        Line2D([], [], color=colour, marker=marker if len(arms[name].validated) else None, label=name)
+        for name, (colour, marker) in looks.items()
+    ]
     figure.legend(
         handles=pieces, loc="outside lower left", labelcolor=[readable(colour) for colour, _ in looks.values()],
         borderpad=0, labelspacing=0.3,
