@@ -219,11 +219,19 @@ def _name_ceilings(
     figure: LessonFigure, axes: Axes, corners: np.ndarray, spots: np.ndarray, ceilings: Ceilings
 ) -> Boxes:
     """Write `… GB/s` along the slope, `… GFLOP/s` on the flat roof. Returns where they stand, in pixels (N, 4)."""
-    foot, ridge, _ = corners
+    foot, ridge, end = corners
     gap = 7 * figure.dpi / 72
     flat = _name(axes, np.add(ridge, gap), with_unit(ceilings.flops_per_s, "FLOP/s"), ha="left", va="bottom")
     slope = _name(axes, foot, with_unit(ceilings.bytes_per_s, "B/s"), ha="center", va="center")
     (flat_width, flat_height), (width, height) = (np.array(text_size(text)) * figure.dpi for text in (flat, slope))
+
+    # The flat roof's name stands at the ridge, or else farther to the right, where no point above the roof is.
+    low = np.add(ridge, (gap, gap))
+    places = low + np.linspace([0, 0], [max(0, end[0] - low[0] - flat_width), 0], 6)  # (6, 2)
+    off = np.abs(spots - (places + np.array([flat_width, flat_height]) / 2)[:, None])  # (6, spots, 2)
+    is_on = (off < np.array([flat_width, flat_height]) / 2 + gap).all(axis=2).sum(axis=1)
+    low = places[int(np.argmin(is_on))]
+    flat.set_position(axes.transAxes.inverted().transform(low))
 
     # The slope's name, turned, stands in its middle, or else where points above the roof leave it most room.
     along = (ridge - foot) / np.hypot(*(ridge - foot))
@@ -236,7 +244,7 @@ def _name_ceilings(
     slope.set_position(axes.transAxes.inverted().transform(middle))
     slope.set_rotation(math.degrees(math.atan2(along[1], along[0])))
     dots = middle + np.linspace(-0.5, 0.5, 9)[:, None] * width * along  # (9, 2): small boxes, as it isn't upright
-    upright = [*np.add(ridge, (gap, 0)), *np.add(ridge, (gap + flat_width, gap + flat_height))]
+    upright = [*np.subtract(low, (0, gap)), *np.add(low, (flat_width, flat_height))]
     return np.concatenate([[upright], np.concatenate([dots - height / 2, dots + height / 2], axis=1)])
 
 
