@@ -1,31 +1,42 @@
 """utils/data.py: what a batch holds, and where the data may come from. No test needs a network or the real data, but
 those that take the fixture `whole`; they skip, and say so, where only the shipped sample is to be had."""
 
+import contextlib
 import errno
 import gzip
 import hashlib
 import http.server
 import importlib.util
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import socket
+import socketserver
 import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import nbclient
+import nbformat
+import platformdirs  # here, for nobody (see `as_nobody`) may not be able to
 import pytest
 import torch
+from for_data import be_killed_while_writing, fill
 from torch.nn import functional as F
 
 from utils import data
 from utils.data import CLASSES, MEAN, STD, DataError, Images, load_fashion_mnist
 
+ROOT = Path(__file__).resolve().parents[1]
 NAMES = list(data.FILES)
 BLACK = (0 - MEAN) / STD
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
@@ -55,6 +66,8 @@ def nowhere(monkeypatch, tmp_path):
         raise data._Unavailable("not in this test")
 
     monkeypatch.delenv("FASHION_MNIST_DIR", raising=False)
+    for home in ("HOME", "USERPROFILE"):  # what lies in it is shown with ~: the test's own folder must not
+        monkeypatch.setenv(home, str(tmp_path / "home"))
     monkeypatch.setattr(data, "SYSTEM_FOLDER", tmp_path / "no system folder")
     for source in ("_from_torchvision", "_from_apt"):
         monkeypatch.setattr(data, source, unreachable)
@@ -92,6 +105,14 @@ def snapshot(folder):
 
 def raw_of(cache):
     return cache / "FashionMNIST" / "raw"
+
+
+def whole_cache(cache, tiny):
+    """What `snapshot` must give: the four files, and nothing half-written."""
+    return {raw_of(cache) / name: tiny[name] for name in sorted(NAMES)}
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="apt and signals are not for Windows")
 
 
 # --- the split --------------------------------------------------------------------------------------------------------
@@ -350,8 +371,6 @@ def test_the_cache_is_one_line(tiny, tmp_path, monkeypatch):
 
 
 def test_without_a_folder_the_cache_is_the_users(tiny, tmp_path, monkeypatch):
-    import platformdirs
-
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
     write(raw_of(tmp_path / "bigger-and-deeper"), tiny)
     assert str(tmp_path / "bigger-and-deeper") in load_fashion_mnist(report=lambda line: None).source
@@ -445,13 +464,76 @@ def test_a_named_folder_without_the_data_is_an_error(tiny, tmp_path, monkeypatch
         load_fashion_mnist(tmp_path / "cache")
 
 
+def error_of(named, cache, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(named))
+    with pytest.raises(DataError) as caught:
+        load_fashion_mnist(cache)
+    assert "unset FASHION_MNIST_DIR" in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_named_folder_that_is_a_file_is_an_error(tiny, tmp_path, monkeypatch):
+    file = write(tmp_path / "mine", tiny, gz=NAMES) / f"{NAMES[0]}.gz"
+    said = error_of(file, tmp_path, monkeypatch)
+    assert f"{file} does not hold Fashion-MNIST" in said and "found:    a file\n" in said
+
+
+def test_a_named_folder_with_another_data_set_says_that_mnists_files_have_the_same_names(tiny, tmp_path, monkeypatch):
+    mnist = write(tmp_path / "MNIST", {name: bytes(len(content)) for name, content in tiny.items()})
+    said = error_of(mnist, tmp_path, monkeypatch)
+    assert f"{mnist / NAMES[0]} is not the file" in said
+    assert "the right size, but damaged, or another data set (MNIST's files have the same names and sizes)" in said
+
+
+def test_a_relative_named_folder_counts_from_the_notebooks_folder(tiny, tmp_path, monkeypatch):
+    write(tmp_path / "mine", tiny)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("FASHION_MNIST_DIR", "mine")
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / "mine") in load_fashion_mnist(tmp_path / "cache", report=lambda line: None).source
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert f"{tmp_path / 'elsewhere' / 'mine'} does not hold" in error_of("mine", tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["{}", '"{}"', "'{}'", "{} ", '"{}" ', "~/Übung am Montag"])
+def test_quotes_spaces_umlauts_and_a_tilde_are_understood(tiny, tmp_path, monkeypatch, name):
+    """`set FASHION_MNIST_DIR="C:\\My data" && jupyter lab`, on Windows, leaves the quotes and the last space in it."""
+    write(tmp_path / "Übung am Montag", tiny)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("FASHION_MNIST_DIR", name.format(tmp_path / "Übung am Montag"))
+    found = load_fashion_mnist(tmp_path / "cache", report=lambda line: None)
+    assert found.source == "~/Übung am Montag (FASHION_MNIST_DIR)" and len(found.test) == 40
+
+
+@pytest.mark.parametrize("nothing", ["", " ", '""'])
+def test_a_named_folder_without_a_name_counts_as_none(tiny, tmp_path, monkeypatch, nothing):
+    write(raw_of(tmp_path), tiny)
+    monkeypatch.setenv("FASHION_MNIST_DIR", nothing)
+    assert load_fashion_mnist(tmp_path, report=lambda line: None).source == str(raw_of(tmp_path))
+
+
+def test_on_windows_nothing_is_said_about_a_system_folder_or_apt(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "HAS_SYSTEM_FOLDER", False)
+    for source in ("_from_system", "_from_apt"):
+        monkeypatch.setattr(data, source, never)
+    lines = []
+    load_fashion_mnist(tmp_path, report=lines.append)
+    before_the_banner = "\n".join(lines[: lines.index("-" * 100)])
+    said = error_of(tmp_path / "nowhere", tmp_path, monkeypatch)
+    for text in (before_the_banner, said):
+        assert str(data.SYSTEM_FOLDER) not in text and "apt" not in text
+    assert "torchvision's download: not in this test" in before_the_banner
+
+
 # --- files that aren't what they should be ----------------------------------------------------------------------------
 
 DAMAGE = {
     "truncated": lambda tiny, name: tiny[name][:-1],
     "empty": lambda tiny, name: b"",
     "one bit": lambda tiny, name: tiny[name][:-1] + bytes([tiny[name][-1] ^ 1]),
-    "swapped": lambda tiny, name: tiny[NAMES[NAMES.index(name) - 2]],
+    "train for t10k": lambda tiny, name: tiny[NAMES[NAMES.index(name) ^ 2]],
+    "labels for images": lambda tiny, name: tiny[NAMES[NAMES.index(name) ^ 1]],
     "with more behind": lambda tiny, name: tiny[name] + b"\0",
 }
 GZ_DAMAGE = {
@@ -481,35 +563,60 @@ def test_a_broken_file_in_the_cache_is_an_error(tiny, tmp_path, monkeypatch, nam
         f"{raw / name} is not the file",
         f"expected: {size:,} bytes, SHA-256 {sha256[:12]}…",
         f"found:    {len(broken):,} bytes, SHA-256 {hashlib.sha256(broken).hexdigest()[:12]}…",
-        f"rm {raw / name}   and run this again",
+        "to do:    delete it (its path stands above) and run this again",
     ):
         assert said in str(caught.value)
-    assert ("which is" in str(caught.value)) == (damage == "swapped")
+    assert ("which is" in str(caught.value)) == (" for " in damage)
+    assert ("the right size, but" in str(caught.value)) == (damage == "one bit")
     assert snapshot(tmp_path) == before, "left as it was"
     (raw / name).unlink()  # what the message says
     monkeypatch.setattr(data, "_from_system", lambda report: tiny)
     assert len(load_fashion_mnist(tmp_path, report=lambda line: None).all_train) == 240
 
 
-@pytest.mark.parametrize("damage", GZ_DAMAGE)
+@pytest.mark.parametrize("damage", [*DAMAGE, *(f"gz: {name}" for name in (*DAMAGE, *GZ_DAMAGE))])
 @pytest.mark.parametrize("place", ["cache", "system", "named"])
-def test_a_broken_gz_is_an_error_wherever_it_lies(tiny, tmp_path, monkeypatch, damage, place):
-    name = NAMES[0]
-    folder = write(raw_of(tmp_path) if place == "cache" else tmp_path / place, tiny, gz=NAMES)
-    path = folder / f"{name}.gz"
-    path.write_bytes(GZ_DAMAGE[damage](path.read_bytes()))
+def test_a_broken_file_is_an_error_wherever_it_lies(tiny, tmp_path, monkeypatch, damage, place):
+    name, what = NAMES[3], damage.removeprefix("gz: ")
+    gz = NAMES if damage.startswith("gz") else ()
+    folder = write(raw_of(tmp_path) if place == "cache" else tmp_path / place, tiny, gz=gz)
+    path = folder / (f"{name}.gz" if gz else name)
+    if gz and what in GZ_DAMAGE:
+        path.write_bytes(GZ_DAMAGE[what](path.read_bytes()))
+    else:
+        write(folder, {name: DAMAGE[what](tiny, name)}, gz=gz)
     if place == "system":
         monkeypatch.setattr(data, "SYSTEM_FOLDER", folder)
     if place == "named":
         monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
     for source in ("_from_torchvision", "_from_apt"):
         monkeypatch.setattr(data, source, never)
-    to_do = {"cache": "rm ", "system": "sudo apt install --reinstall dataset-fashion-mnist", "named": "put the right"}
+    to_do = {
+        "cache": "delete it (its path stands above) and run this again",
+        "system": "sudo apt install --reinstall dataset-fashion-mnist",
+        "named": "put the right files there",
+    }
     before = snapshot(tmp_path)
     with pytest.raises(DataError) as caught:
         load_fashion_mnist(tmp_path, report=lambda line: None)
-    assert str(path) in str(caught.value) and f"to do:    {to_do[place]}" in str(caught.value)
+    said = str(caught.value)
+    assert f"{path} is not the file" in said and f"to do:    {to_do[place]}" in said
+    assert f"expected: {len(tiny[name]):,} bytes, SHA-256 {data.FILES[name][1][:12]}…" in said and "found:    " in said
+    assert ("which is" in said) == (" for " in what) and ("web page" in said) == (what == "a web page")
     assert snapshot(tmp_path) == before
+
+
+def test_a_half_unpacked_file_is_an_error_though_its_gz_is_whole_and_deleting_it_is_enough(tiny, tmp_path, monkeypatch):
+    """As torchvision leaves them if it is killed while it unpacks."""
+    raw = write(raw_of(tmp_path), tiny, gz=NAMES)
+    write(raw, {NAMES[0]: tiny[NAMES[0]][:1000]})
+    for source in ("_from_system", "_from_torchvision", "_from_apt"):
+        monkeypatch.setattr(data, source, never)
+    with pytest.raises(DataError, match=rf"{NAMES[0]} is not the file(?s:.)*found: +1,000 bytes(?s:.)*delete it"):
+        load_fashion_mnist(tmp_path)
+    (raw / NAMES[0]).unlink()
+    assert len(load_fashion_mnist(tmp_path, report=lambda line: None).test) == 40
+    assert (raw / NAMES[0]).read_bytes() == tiny[NAMES[0]]
 
 
 def test_a_folder_in_the_place_of_a_file_is_an_error(tiny, tmp_path):
@@ -527,8 +634,17 @@ def test_half_a_cache_is_completed(tiny, tmp_path, monkeypatch):
     lines = []
     assert len(load_fashion_mnist(tmp_path, report=lines.append).test) == 40
     assert f"  {raw}: 2 of 4 files" in lines
-    assert snapshot(tmp_path) == {raw / name: tiny[name] for name in sorted(NAMES)}
+    assert snapshot(tmp_path) == whole_cache(tmp_path, tiny)
     assert {name: (raw / name).stat().st_mtime_ns for name in NAMES[:2]} == kept
+
+
+def test_an_empty_cache_folder_is_filled(tiny, tmp_path, monkeypatch):
+    raw_of(tmp_path).mkdir(parents=True)
+    monkeypatch.setattr(data, "_from_apt", lambda report: tiny)
+    lines = []
+    assert load_fashion_mnist(tmp_path, report=lines.append).source.endswith(f"kept in {raw_of(tmp_path)}")
+    assert f"  {raw_of(tmp_path)}: none of them" in lines
+    assert snapshot(tmp_path) == whole_cache(tmp_path, tiny)
 
 
 def test_gz_files_in_the_cache_are_unpacked_for_torchvision(tiny, tmp_path):
@@ -539,7 +655,7 @@ def test_gz_files_in_the_cache_are_unpacked_for_torchvision(tiny, tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_reported(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "_from_apt", lambda report: tiny)
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     lines = []
     assert len(load_fashion_mnist(tmp_path / "file", report=lines.append).test) == 40
     assert any("cannot be written (" in line and "nothing is kept for the next time" in line for line in lines)
@@ -569,53 +685,274 @@ def test_an_interrupted_write_leaves_nothing_half_done(tiny, tmp_path, monkeypat
     assert load_fashion_mnist(tmp_path, report=lines.append).source.endswith(f"kept in {raw_of(tmp_path)}")
 
 
-FILL = """
-import json, sys, time
-from pathlib import Path
-from utils import data
-heavy = {"torchvision", "platformdirs", "matplotlib", "PIL"} & set(sys.modules)
-assert not heavy, f"importing utils.data must stay light, it brought {heavy}"
-folder = Path(sys.argv[1])
-for name, value in json.loads((folder / "files.json").read_text()).items():
-    data.FILES[name] = tuple(value)
-data.SYSTEM_FOLDER = folder / "system"
-for i in range(40):
-    (folder / f"{i} ready").touch()
-    while not (folder / f"{i} go").exists():
-        pass
-    print(data.load_fashion_mnist(folder / f"cache {i}", report=lambda line: None).digest)
+@pytest.fixture
+def shared(tiny, tmp_path):
+    """A folder from which for_data.py's functions know the tiny files."""
+    write(tmp_path / "system", tiny, gz=NAMES)
+    (tmp_path / "files.json").write_text(json.dumps(data.FILES), encoding="utf-8")
+    return tmp_path
+
+
+@posix
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_harms(tiny, shared, monkeypatch):
+    process = multiprocessing.get_context("spawn").Process(target=be_killed_while_writing, args=(shared,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    raw = raw_of(shared / "cache")
+    assert {name: (raw / name).read_bytes() for name in NAMES[:2]} == {name: tiny[name] for name in NAMES[:2]}
+    (half,) = set(raw.iterdir()) - {raw / name for name in NAMES[:2]}
+    assert half.name.startswith(f".{NAMES[2]}.") and half.read_bytes() == tiny[NAMES[2]][: len(tiny[NAMES[2]]) // 2]
+
+    monkeypatch.setattr(data, "_from_apt", lambda report: tiny)
+    load_fashion_mnist(shared / "cache", report=lambda line: None)
+    assert snapshot(raw) == whole_cache(shared / "cache", tiny) | {half: half.read_bytes()}, "it may be written still"
+    os.utime(half, (time.time() - 2 * data.STALE,) * 2)
+    load_fashion_mnist(shared / "cache", report=lambda line: None)
+    assert snapshot(raw) == whole_cache(shared / "cache", tiny)
+
+
+def test_only_what_was_left_half_written_is_swept(tiny, tmp_path, monkeypatch):
+    raw = write(raw_of(tmp_path), tiny)
+    mine = [raw / f".{NAMES[0]}.swp", raw / f"{NAMES[0]}.0123abcd", raw / ".notes.0123abcd"]
+    half = raw / f".{NAMES[0]}.0123abcd"
+    for path in (*mine, half):
+        path.write_bytes(b"some bytes")
+        os.utime(path, (time.time() - 2 * data.STALE,) * 2)
+
+    def locked(path, missing_ok=False):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    lines = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", locked)
+        assert len(load_fashion_mnist(tmp_path, report=lines.append).test) == 40
+    assert lines[0] == f"  {half}: left half-written, and cannot be deleted (Permission denied)" and len(lines) == 2
+    load_fashion_mnist(tmp_path, report=lines.append)
+    assert not half.exists() and all(path.exists() for path in mine) and len(lines) == 3
+
+
+@pytest.mark.parametrize("there", ["right", "wrong", "nothing"])
+def test_a_file_that_others_have_open_cannot_be_replaced_on_windows(tiny, tmp_path, monkeypatch, there):
+    def replace(source, target):
+        if there != "nothing":
+            Path(target).write_bytes(Path(source).read_bytes() if there == "right" else b"of someone else")
+        raise PermissionError(errno.EACCES, "Access is denied", str(source))
+
+    monkeypatch.setattr(data, "_from_system", lambda report: tiny)
+    monkeypatch.setattr(os, "replace", replace)
+    lines = []
+    found = load_fashion_mnist(tmp_path, report=lines.append)
+    assert len(found.test) == 40
+    if there == "right":
+        assert found.source.endswith(f"kept in {raw_of(tmp_path)}")
+        assert snapshot(tmp_path) == whole_cache(tmp_path, tiny)
+    else:
+        assert any(f"{raw_of(tmp_path)}: cannot be written (Access is denied)" in line for line in lines)
+        assert [path.name for path in snapshot(tmp_path)] == NAMES[:1] * (there == "wrong")
+
+
+NOTEBOOK = """
+import sys, pathlib
+sys.path[:0] = {paths!r}  # not everywhere is this project installed
+from utils.data import load_fashion_mnist
+import torch
+from for_data import fill
+fill(pathlib.Path({folder!r}), {who!r}, {rounds})
 """
 
 
-def test_two_processes_fill_one_cache(tiny, tmp_path, monkeypatch):
-    """40 times, another process and this one find the cache empty at the same moment."""
-    monkeypatch.setattr(data, "SYSTEM_FOLDER", write(tmp_path / "system", tiny, gz=NAMES))
-    (tmp_path / "files.json").write_text(json.dumps(data.FILES))
-    command = [sys.executable, "-c", FILL, str(tmp_path)]
-    root = Path(__file__).resolve().parents[1]
-    digests = []
-    with subprocess.Popen(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as other:
+def run_notebook(folder, who, rounds):
+    code = NOTEBOOK.format(paths=[str(ROOT), str(ROOT / "tests")], folder=str(folder), who=who, rounds=rounds)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    resources = {"metadata": {"path": str(ROOT / "notebooks")}}
+    client = nbclient.NotebookClient(
+        notebook, kernel_name="python3", timeout=300, resources=resources, shutdown_kernel="immediate"
+    )
+    client.execute()
+
+
+def test_two_notebooks_and_four_workers_fill_one_cache_at_once(tiny, shared):
+    """Time after time, all six find an empty cache at the same moment."""
+    from torchvision.datasets import FashionMNIST
+
+    rounds, workers, notebooks = 20, [f"worker {k}" for k in range(4)], ["notebook 0", "notebook 1"]
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=fill, args=(shared, who, rounds), daemon=True) for who in workers]
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(run_notebook, shared, who, rounds) for who in notebooks]
         try:
-            for i in range(40):
-                while not (tmp_path / f"{i} ready").exists():
-                    assert other.poll() is None, other.stderr.read()
+            for process in processes:
+                process.start()
+            for i in range(rounds):
+                while not all((shared / f"{i} {who} is ready").exists() for who in workers + notebooks):
+                    assert not [process for process in processes if process.exitcode], "a worker failed"
+                    assert not [notebook.result() for notebook in running if notebook.done()]
                     time.sleep(0.001)
-                (tmp_path / f"{i} go").touch()
-                digests.append(load_fashion_mnist(tmp_path / f"cache {i}", report=lambda line: None).digest)
-            out, err = other.communicate(timeout=60)
-        finally:
-            other.kill()
-    assert other.returncode == 0, err
-    assert len(digests + out.split()) == 80 and len({*digests, *out.split()}) == 1
-    for i in range(40):
-        raw = raw_of(tmp_path / f"cache {i}")
-        assert snapshot(raw) == {raw / name: tiny[name] for name in sorted(NAMES)}, "all of them and nothing else"
+                (shared / f"{i} go").touch()
+        finally:  # whatever happened, nobody waits for ever
+            for i in range(rounds):
+                (shared / f"{i} go").touch()
+            for process in processes:
+                process.join()
+        assert [notebook.result() for notebook in running] == [None, None]
+    assert [process.exitcode for process in processes] == [0] * 4
+
+    right = data._assemble(tiny, "", torch.device("cpu"), is_sample=False).digest
+    for who in workers + notebooks:
+        assert json.loads((shared / f"{who}.json").read_text(encoding="utf-8")) == [right] * rounds
+    for i in range(rounds):
+        assert snapshot(shared / f"cache {i}") == whole_cache(shared / f"cache {i}", tiny)
+    assert len(FashionMNIST(shared / "cache 0", train=True, download=False)) == 240
+
+
+# --- permissions, and a full disk -------------------------------------------------------------------------------------
+
+NOBODY = 65534
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Root may do anything, so for this time the process is someone else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def nobodys(tiny):
+    """A folder of whoever `as_nobody` is; with an empty `cache`, and the tiny files in `full`."""
+    if os.name != "posix":
+        pytest.skip("NOT TESTED: a cache without permission, for permission bits are not for Windows.")
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    write(raw_of(folder / "full"), tiny)
+    raw_of(folder / "cache").mkdir(parents=True)
+    try:
+        if os.geteuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        with as_nobody():
+            (folder / "try").touch()
+    except OSError as error:
+        shutil.rmtree(folder)
+        pytest.skip(f"NOT TESTED: a cache without permission, for this process can't become a mere user: {error}.")
+    yield folder
+    for path in (folder, *(Path(top, name) for top, names, _ in os.walk(folder) for name in names)):
+        path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def load_as_nobody(cache):
+    lines = []
+    with as_nobody():
+        return load_fashion_mnist(cache, report=lines.append), lines
+
+
+@pytest.mark.parametrize("closed", ["FashionMNIST/raw", "FashionMNIST", "."])
+def test_a_cache_that_may_not_be_written_is_reported(tiny, nobodys, monkeypatch, closed):
+    monkeypatch.setattr(data, "_from_apt", lambda report: tiny)
+    shutil.rmtree(nobodys / "cache" / closed / "FashionMNIST", ignore_errors=True)
+    shutil.rmtree(nobodys / "cache" / closed / "raw", ignore_errors=True)
+    (nobodys / "cache" / closed).chmod(0o555)
+    found, lines = load_as_nobody(nobodys / "cache")
+    assert len(found.test) == 40 and "kept" not in found.source
+    raw = raw_of(nobodys / "cache")
+    assert f"  {raw}: cannot be written (Permission denied), so nothing is kept for the next time" in lines
+    assert not snapshot(nobodys / "cache")
+
+
+def test_a_cache_that_may_not_be_entered_is_reported(tiny, nobodys, monkeypatch):
+    monkeypatch.setattr(data, "_from_apt", lambda report: tiny)
+    raw = raw_of(nobodys / "full")
+    raw.chmod(0)
+    found, lines = load_as_nobody(nobodys / "full")
+    assert len(found.test) == 40 and "kept" not in found.source
+    assert f"  {raw}: cannot be looked into: Permission denied" in lines
+    assert f"  {raw}: cannot be written (Permission denied), so nothing is kept for the next time" in lines
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o111])
+def test_a_cache_that_may_only_be_read_is_enough(nobodys, mode):
+    raw = raw_of(nobodys / "full")
+    raw.chmod(mode)
+    found, lines = load_as_nobody(nobodys / "full")
+    assert found.source == str(raw) and len(lines) == 1
+
+
+def test_a_file_in_the_cache_that_may_not_be_read_is_an_error(tiny, nobodys, monkeypatch):
+    path = raw_of(nobodys / "full") / NAMES[1]
+    path.chmod(0)
+    with pytest.raises(DataError, match=r"found: +cannot be read: Permission denied\n +to do: +delete it") as caught:
+        load_as_nobody(nobodys / "full")
+    assert f"{path} is not the file" in str(caught.value)
+    with as_nobody():
+        path.unlink()  # what the message says
+    monkeypatch.setattr(data, "_from_apt", lambda report: tiny)
+    found, _ = load_as_nobody(nobodys / "full")
+    assert found.source.endswith(f"kept in {path.parent}")
+
+
+def test_other_folders_that_may_not_be_entered_say_so(tiny, nobodys, monkeypatch):
+    monkeypatch.setattr(data, "_from_apt", lambda report: tiny)
+    raw = raw_of(nobodys / "full")
+    raw.chmod(0)
+    monkeypatch.setattr(data, "SYSTEM_FOLDER", raw)
+    found, lines = load_as_nobody(nobodys / "cache")
+    assert found.source.startswith("apt-get") and f"  {raw}: cannot be looked into: Permission denied" in lines
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(raw))
+    with pytest.raises(DataError, match=r"found: +cannot be looked into: Permission denied") as caught:
+        load_as_nobody(nobodys / "cache")
+    assert f"{raw} does not hold" in str(caught.value)
+
+
+def own_mounts():
+    """A command that runs another one where it may mount what it likes, which is gone with it; None where none can."""
+    for command in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(FileNotFoundError):
+            mount = [*command, "mount", "-t", "tmpfs", "tmpfs", folder]
+            if subprocess.run(mount, capture_output=True).returncode == 0:
+                return command
+    return None
+
+
+def test_a_full_disk_is_reported_and_left_clean(tiny, shared, apt):
+    if (command := own_mounts()) is None:
+        pytest.skip("NOT TESTED: a cache on a full disk, for none can be mounted here.")
+    apt()
+    (shared / "full").mkdir()
+    code = f"from for_data import *; meet_a_full_disk(Path({str(shared)!r}), Path({str(shared / 'full')!r}))"
+    script = 'mount -t tmpfs -o size=100k tmpfs "$1" && exec "$2" -c "$3"'  # less than the largest of the tiny files
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    subprocess.run(
+        [*command, "sh", "-c", script, "sh", str(shared / "full"), sys.executable, code],
+        env=os.environ | {"PYTHONPATH": paths}, check=True,
+    )  # fmt: skip
+    found = json.loads((shared / "found.json").read_text(encoding="utf-8"))
+    assert found["digest"] == data._assemble(tiny, "", torch.device("cpu"), is_sample=False).digest
+    raw = raw_of(shared / "full" / "cache")
+    line = f"  {raw}: cannot be written (No space left on device), so nothing is kept for the next time"
+    assert line in found["lines"]
+    assert found["lines"][-1].startswith("apt: ") and "No space left on device" in found["lines"][-1]
+    assert found["left"] == []
 
 
 # --- the downloads themselves, from a server and commands of our own --------------------------------------------------
 
 DOWNLOAD = data._from_torchvision  # before `nowhere` replaces them
 APT = data._from_apt
+
+
+@contextlib.contextmanager
+def serving(server):
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -628,15 +965,10 @@ def mirror(tiny, tmp_path, monkeypatch):
             pass
 
     served = write(tmp_path / "served", tiny, gz=NAMES)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-    md5 = [(f"{name}.gz", hashlib.md5((served / f"{name}.gz").read_bytes()).hexdigest()) for name in NAMES]
-    monkeypatch.setattr(datasets.FashionMNIST, "resources", md5)
-    yield served
-    server.shutdown()
-    server.server_close()
+    monkeypatch.setenv("no_proxy", "*")
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served)))) as url:
+        monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [url])
+        yield served
 
 
 def test_torchvisions_download(tiny, mirror, monkeypatch, capfd):
@@ -646,27 +978,159 @@ def test_torchvisions_download(tiny, mirror, monkeypatch, capfd):
     assert capfd.readouterr() == ("", ""), "no progress bars"
 
 
-def test_torchvisions_download_that_fails_says_why(tiny, mirror, monkeypatch):
-    from torchvision import datasets
-
+def test_torchvisions_download_that_is_another_file_says_so(tiny, mirror, monkeypatch):
     path = mirror / f"{NAMES[2]}.gz"
     packed = path.read_bytes()
     path.write_bytes(packed[:-5])
-    with pytest.raises(data._Unavailable, match="corrupted"):
+    with pytest.raises(data._Unavailable, match=rf"^http://127\.0\.0\.1:\d+/{NAMES[2]}\.gz is not .*cannot be read"):
         DOWNLOAD(lambda line: None)
-    path.unlink()
-    with pytest.raises(data._Unavailable, match=r"http://127\.0\.0\.1.*404"):
+    path.write_bytes((mirror / f"{NAMES[0]}.gz").read_bytes())
+    monkeypatch.setitem(data.FILES, NAMES[2], data.FILES[NAMES[0]][:1] + data.FILES[NAMES[2]][1:])  # else it's too long
+    with pytest.raises(data._Unavailable, match=f"found: [^;]* bytes, SHA-256 [^;]*, which is {NAMES[0]}$"):
         DOWNLOAD(lambda line: None)
     path.write_bytes(packed)
-    monkeypatch.setitem(data.FILES, NAMES[2], (5, "0" * 64))  # torchvision is content, we are not
+    monkeypatch.setitem(data.FILES, NAMES[2], (5, "0" * 64))
+    monkeypatch.setattr(data, "_fetch", lambda url, most: (mirror / url.rpartition("/")[2]).read_bytes())
     with pytest.raises(data._Unavailable, match="expected: 5 bytes, SHA-256 000000000000…"):
         DOWNLOAD(lambda line: None)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and never answers
-        monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
-        monkeypatch.setattr(data, "NETWORK_TIMEOUT", 0.2)
-        with pytest.raises(data._Unavailable, match="timed out"):
-            DOWNLOAD(lambda line: None)
+
+
+def ok(length):
+    return f"HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def half(line, over):
+    line.sendall(ok(200_000) + b"\x1f\x8b" + bytes(99_998))
+
+
+def drip(line, over):
+    while not over.wait(0.01):
+        line.sendall(b"\0")
+
+
+def reset(line, over):
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def endless(line, over):
+    line.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+    while not over.is_set():
+        line.sendall(bytes(10_000))
+
+
+PAGE = b"<!DOCTYPE html>\n<html>\n<title>Welcome to the hotel</title>\n<a href='/login'>Log in</a>\n</html>"
+ANSWERS = {  # what the mirror does, one after the other, and what is said about it
+    "answers 404": ([b"HTTP/1.0 404 Not Found\r\n\r\n"], "HTTP Error 404: Not Found"),
+    "answers with a web page": ([ok(len(PAGE)), PAGE], "a web page (some networks answer so until you log in)"),
+    "answers with nothing": ([ok(0)], "found: 0 bytes"),
+    "is no web server": ([b"220 mail ready\r\n"], "the answer is not HTTP (220 mail ready)"),
+    "hangs up at once": ([], "Remote end closed connection without response"),
+    "drops the line half way": ([half], "the connection ended 100,000 bytes too early"),
+    "breaks off half way": ([half, reset], ""),  # what is said is the operating system's
+    "never ends": ([endless], "sends more than"),
+    "hangs": ([lambda line, over: over.wait()], "nothing came for 0.3 s"),
+    "sends half and stalls": ([half, lambda line, over: over.wait()], "nothing came for 0.3 s"),
+    "drips its header": ([b"HTTP/1.0 200 OK\r\nX-Header: ", drip], "nothing came for 0.3 s"),
+    "sends half and drips": ([half, drip], "too slow: "),
+}
+
+
+@pytest.fixture
+def bad_mirror(monkeypatch):
+    """A function that sets up a mirror of torchvision's which answers each call as told."""
+    from torchvision import datasets
+
+    over, servers = threading.Event(), contextlib.ExitStack()
+
+    def set_up(steps):
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                self.request.recv(2**16)
+                with contextlib.suppress(ConnectionError):  # the other side has given up
+                    for step in steps:
+                        self.request.sendall(step) if isinstance(step, bytes) else step(self.request, over)
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+
+        url = servers.enter_context(serving(Server(("127.0.0.1", 0), Handler)))
+        monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [url])
+        return url
+
+    monkeypatch.setenv("no_proxy", "*")
+    yield set_up
+    over.set()
+    servers.close()
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_a_mirror_is_given_up_that(tiny, tmp_path, bad_mirror, monkeypatch, what):
+    steps, said = ANSWERS[what]
+    if "nothing came" in said:
+        monkeypatch.setattr(data, "NETWORK_TIMEOUT", 0.3)
+    if "drips" in what:
+        monkeypatch.setattr(data, "PERIOD", 0.2)
+    assert_given_up(bad_mirror(steps), said, tiny, tmp_path, monkeypatch)
+
+
+def assert_given_up(url, said, tiny, cache, monkeypatch):
+    """The next source has the data, one line says what was wrong with `url`, and the cache is whole."""
+    monkeypatch.setattr(data, "_from_torchvision", DOWNLOAD)
+    monkeypatch.setattr(data, "_from_apt", lambda report: tiny)
+    lines = []
+    found = load_fashion_mnist(cache, report=lines.append)
+    assert found.source.startswith("apt-get") and len(found.test) == 40
+    (line,) = [line for line in lines if f"torchvision's download: {url}{NAMES[0]}.gz" in line]
+    assert said in line and not any("\n" in line for line in lines)
+    assert snapshot(cache) == whole_cache(cache, tiny)
     assert socket.getdefaulttimeout() is None, "as it was"
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_mirror_is_given_up_whose_name_is_not_known(tiny, tmp_path, bad_mirror, monkeypatch, silent):
+    from torchvision import datasets
+
+    over = threading.Event()
+
+    def getaddrinfo(host, *args, **kwargs):
+        assert host == "mirror.invalid"
+        over.wait(30 if silent else 0)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    bad_mirror([])
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://mirror.invalid/"])
+    if silent:  # so are name servers behind some firewalls
+        monkeypatch.setattr(data, "NETWORK_TIMEOUT", 0.2)
+    said = "nothing came for 0.2 s" if silent else "Name or service not known"
+    assert_given_up("http://mirror.invalid/", said, tiny, tmp_path, monkeypatch)
+    over.set()
+
+
+def test_the_next_mirror_is_asked_where_one_fails(tiny, mirror, bad_mirror, monkeypatch):
+    from torchvision import datasets
+
+    (good,) = datasets.FashionMNIST.mirrors
+    bad = bad_mirror(ANSWERS["drops the line half way"][0])
+    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [bad, good])
+    assert DOWNLOAD(lambda line: None) == tiny
+    (mirror / f"{NAMES[3]}.gz").unlink()
+    with pytest.raises(data._Unavailable, match=f"^{bad}{NAMES[3]}.*; {good}{NAMES[3]}.*404") as caught:
+        DOWNLOAD(lambda line: None)
+    assert "\n" not in str(caught.value)
+
+
+@posix
+def test_without_a_temporary_folder_the_download_works_and_apt_says_why_not(tiny, mirror, apt, tmp_path, monkeypatch):
+    apt()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
+    assert DOWNLOAD(lambda line: None) == tiny
+    monkeypatch.setattr(data, "SYSTEM_FOLDER", tmp_path / "no system folder")
+    monkeypatch.setattr(data, "_from_apt", APT)
+    lines = []
+    assert load_fashion_mnist(tmp_path / "cache", report=lines.append).is_sample
+    (line,) = [line for line in lines if "apt-get download dataset-fashion-mnist: [" in line]
+    assert "No such file or directory" in line and "no such folder" in line
 
 
 APT_GET = """#!/bin/sh
@@ -694,15 +1158,12 @@ def apt(tiny, tmp_path, monkeypatch):
     def set_up(download=f"cp {package} .", update=0):
         script = APT_GET.format(log=log, deb=package, download=download, update=update)
         for name, text in (("apt-get", script), ("dpkg-deb", '#!/bin/sh\nmkdir "$3" && tar -xf "$2" -C "$3"\n')):
-            (commands / name).write_text(text)
+            (commands / name).write_text(text, encoding="utf-8")
             (commands / name).chmod(0o755)
-        log.write_text("")
-        return lambda: [line.split()[-1] for line in log.read_text().splitlines()]
+        log.write_text("", encoding="utf-8")
+        return lambda: [line.split()[-1] for line in log.read_text(encoding="utf-8").splitlines()]
 
     return set_up
-
-
-posix = pytest.mark.skipif(os.name != "posix", reason="apt is for Debian and Ubuntu")
 
 
 @posix
@@ -727,6 +1188,9 @@ def test_apt_that_fails_says_why(apt, monkeypatch):
         APT(lambda line: None)
     apt(download=CANNOT_LOCATE, update=7)
     with pytest.raises(data._Unavailable, match=r"^apt-get ended with status 7$"):
+        APT(lambda line: None)
+    apt(download="true")
+    with pytest.raises(data._Unavailable, match=r"^apt-get gave no package$"):
         APT(lambda line: None)
     apt(download="exec sleep 5")
     monkeypatch.setattr(data._run, "__kwdefaults__", {"seconds": 0.2})
@@ -764,7 +1228,7 @@ def test_the_sample_is_part_of_the_real_data(sample, whole):
 
 
 def test_the_sample_is_what_its_tool_makes(whole):
-    path = Path(__file__).resolve().parents[1] / "tools" / "make_sample.py"
+    path = ROOT / "tools" / "make_sample.py"
     spec = importlib.util.spec_from_file_location("make_sample", path)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)

@@ -9,24 +9,25 @@ SHA-256 of each of its four files has been checked.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
-import io
 import os
+import queue
 import secrets
-import shlex
 import shutil
-import socket
 import struct
 import subprocess
 import tempfile
+import threading
+import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import ClassVar
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import torch
 from torch.nn import functional as F
@@ -61,7 +62,12 @@ SAMPLE_FILES = {  # written, and printed, by tools/make_sample.py
 PACKAGE = "dataset-fashion-mnist"  # of Debian and Ubuntu
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where that package puts the files
 SAMPLE_FOLDER = Path(__file__).parent / "sample" / "fashion-mnist"
+HAS_SYSTEM_FOLDER = os.name == "posix"  # on Windows there is neither such a place nor apt-get
 NETWORK_TIMEOUT = 15  # seconds without a byte
+# A line that drips never times out. This bounds the whole download: at 10 kB/s the 31 MB take 52 minutes, which is as
+# long as a lesson. It is asked of every half minute, so that a line may falter, and a fast beginning excuses nothing.
+SLOWEST, PERIOD = 10_000, 30  # bytes a second, seconds
+STALE = 3600  # seconds: nobody writes one file for an hour
 
 Report = Callable[[str], object]
 
@@ -286,48 +292,49 @@ Found = tuple[dict[str, bytes], str] | None
 
 
 def _from_named_folder() -> Found:
-    if not (named := os.environ.get("FASHION_MNIST_DIR")):
+    # In Windows' `set FASHION_MNIST_DIR="C:\my data" && jupyter lab` the quotes and the last space are part of it.
+    if not (named := os.environ.get("FASHION_MNIST_DIR", "").strip().strip("'\"")):
         return None
     try:
         folder = Path(named).expanduser()
     except RuntimeError:  # ~name, and there is no such user
         folder = Path(named)
+    folder = folder.absolute()  # so that an error says where a relative one was looked for
     raw = next(filter(_present, (folder, folder / "FashionMNIST" / "raw")), folder)
+    package = f" (`sudo apt install {PACKAGE}` puts them into {SYSTEM_FOLDER})" if HAS_SYSTEM_FOLDER else ""
     to_do = (
-        f"put the right files there (`sudo apt install {PACKAGE}` puts them into {SYSTEM_FOLDER}),\n"
+        f"put the right files there{package},\n"
         f"            or unset FASHION_MNIST_DIR, to have them looked for elsewhere"
     )
     return _read_all(raw, to_do), f"{with_tilde(raw)} (FASHION_MNIST_DIR)"
 
 
 def _from_cache(raw: Path, report: Report) -> Found:
+    _sweep(raw, report)
     present = _present(raw)
     # Read even where some are missing: a broken file stops everything here, before anything is fetched.
-    contents = {
-        name: _read(path, FILES[name], f"rm {shlex.quote(str(path))}   and run this again: it is then fetched anew")
-        for name, path in present.items()
-    }
+    to_do = "delete it (its path stands above) and run this again: it is then fetched anew"
+    contents = {name: _read(path, FILES[name], to_do) for name, path in present.items()}
     if len(present) == len(FILES):
         if any(path.suffix == ".gz" for path in present.values()):
             _keep(contents, raw, report)  # torchvision and d2l read the decompressed ones only
         return contents, with_tilde(raw)
+    why_none = _why_none(raw).replace("no such folder", "not there yet")
     report("Fashion-MNIST: looking for it")
     report("  FASHION_MNIST_DIR: not set")
-    report(f"  {with_tilde(raw)}: {f'{len(present)} of {len(FILES)} files' if present else 'not there yet'}")
+    report(f"  {with_tilde(raw)}: {f'{len(present)} of {len(FILES)} files' if present else why_none}")
     return None
 
 
 def _from_sources(raw: Path, report: Report) -> Found:
     """From the first source that has them; they are kept in the cache `raw` for the next time."""
-    sources = {
-        str(SYSTEM_FOLDER): _from_system,
-        "torchvision's download": _from_torchvision,
-        f"apt-get download {PACKAGE}": _from_apt,
-    }
+    sources = {"torchvision's download": _from_torchvision}
+    if HAS_SYSTEM_FOLDER:
+        sources = {str(SYSTEM_FOLDER): _from_system} | sources | {f"apt-get download {PACKAGE}": _from_apt}
     for name, fetch in sources.items():
         try:
             contents = fetch(report)
-        except _Unavailable as reason:
+        except (_Unavailable, OSError) as reason:  # OSError: no temporary folder, or a full disk
             report(f"  {name}: {reason}")
         else:
             report(f"  {name}: all there")
@@ -337,14 +344,14 @@ def _from_sources(raw: Path, report: Report) -> Found:
 
 def _from_sample(report: Report) -> tuple[dict[str, bytes], str]:
     for line in (
-        "─" * 100,
+        "-" * 100,
         "THIS IS A SAMPLE: 6,000 + 1,000 of Fashion-MNIST's 60,000 + 10,000 images. They are real, but fewer:",
         "networks will be less accurate than the lesson says. To get the rest, do one of these and run this again:",
         "  1. connect to the internet",
         f"  2. sudo apt install {PACKAGE}        (on Debian and Ubuntu)",
         f"  3. put {', '.join(f'{name}.gz' for name in FILES)}",
         "     into a folder, and set the environment variable FASHION_MNIST_DIR to that folder",
-        "─" * 100,
+        "-" * 100,
     ):
         report(line)
     return _read_all(SAMPLE_FOLDER, f"git checkout -- {SAMPLE_FOLDER}", SAMPLE_FILES), "the project's sample"
@@ -352,25 +359,75 @@ def _from_sample(report: Report) -> tuple[dict[str, bytes], str]:
 
 def _from_system(report: Report) -> dict[str, bytes]:
     if not _present(SYSTEM_FOLDER):
-        raise _Unavailable("not there")
+        raise _Unavailable(_why_none(SYSTEM_FOLDER).replace("no such folder", "not there"))
     return _read_all(SYSTEM_FOLDER, f"sudo apt install --reinstall {PACKAGE}")
 
 
 def _from_torchvision(report: Report) -> dict[str, bytes]:
+    """From where torchvision has it from; not by its code, which waits for ever and doesn't say what went wrong."""
     from torchvision import datasets
 
-    report(f"  torchvision's download: 31 MB from {', '.join(datasets.FashionMNIST.mirrors)} …")
-    usual_timeout = socket.getdefaulttimeout()
-    with tempfile.TemporaryDirectory() as scratch:
+    mirrors = datasets.FashionMNIST.mirrors
+    report(f"  torchvision's download: 31 MB from {', '.join(mirrors)} …")
+    return {name: _from_mirrors(name, mirrors) for name in FILES}
+
+
+def _from_mirrors(name: str, mirrors: Sequence[str]) -> bytes:
+    """The file `name`, from the first mirror that gives it whole; _Unavailable, with what each gave, if none does."""
+    reasons = []
+    for mirror in mirrors:
+        url = f"{mirror}{name}.gz"
         try:
-            socket.setdefaulttimeout(NETWORK_TIMEOUT)  # torchvision sets none: a dead line would hang the notebook
-            with contextlib.redirect_stderr(io.StringIO()):  # four progress bars; what fails is raised, not printed
-                datasets.FashionMNIST(scratch, download=True)
-            return _read_all(Path(scratch) / "FashionMNIST" / "raw", "look for it elsewhere")
-        except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: torchvision's, and our DataError
-            raise _Unavailable(" ".join(str(error).split()) or type(error).__name__) from error
-        finally:
-            socket.setdefaulttimeout(usual_timeout)
+            return _verified(url, _fetch(url, most=FILES[name][0] + 10_000), FILES[name])
+        except DataError as error:
+            reasons.append(_in_one_line(error))  # which names the URL itself
+        except OSError as error:
+            reasons.append(f"{url}: {_in_one_line(error)}")
+        except HTTPException as error:
+            reasons.append(f"{url}: the answer is not HTTP ({_in_one_line(error)})")
+    raise _Unavailable("; ".join(reasons))
+
+
+def _fetch(url: str, most: int) -> bytes:
+    """What lies at `url`. OSError or HTTPException if it doesn't come, comes too slowly, or is over `most` bytes."""
+    # Only a thread can be left alone with a name server that is silent, or a header that drips.
+    pieces: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+    given_up = threading.Event()
+    threading.Thread(target=_receive, args=(url, pieces, given_up), daemon=True).start()
+    content, since, before = bytearray(), time.monotonic(), 0
+    try:
+        while piece := pieces.get(timeout=NETWORK_TIMEOUT):
+            if isinstance(piece, Exception):
+                raise piece
+            content += piece
+            if len(content) > most:
+                raise OSError(f"sends more than {most:,} bytes, which is more than the file has")
+            seconds, came = time.monotonic() - since, len(content) - before
+            if seconds >= PERIOD:
+                if came < SLOWEST * seconds:
+                    raise TimeoutError(f"too slow: {came:,} bytes in {seconds:.1f} s")
+                since, before = time.monotonic(), len(content)
+    except queue.Empty:
+        raise TimeoutError(f"nothing came for {NETWORK_TIMEOUT} s") from None
+    finally:
+        given_up.set()
+    return bytes(content)
+
+
+def _receive(url: str, pieces: queue.SimpleQueue[bytes | Exception], given_up: threading.Event) -> None:
+    """Put what comes from `url` into `pieces`, as it comes; then b"", or the exception that ended it."""
+    try:
+        request = Request(url, headers={"User-Agent": "pytorch/vision"})  # as torchvision does: some turn Python away
+        with urlopen(request, timeout=2 * NETWORK_TIMEOUT) as response:  # 2: later than `_fetch`, which says it better
+            while not given_up.is_set() and (piece := response.read1(2**16)):
+                pieces.put(piece)
+            if response.length:
+                raise ConnectionError(f"the connection ended {response.length:,} bytes too early")
+        pieces.put(b"")
+    except Exception as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is an answer, too
+        pieces.put(error)
 
 
 def _from_apt(report: Report) -> dict[str, bytes]:
@@ -392,12 +449,13 @@ def _from_apt(report: Report) -> dict[str, bytes]:
             apt_get += [f"-oDir::State::lists={scratch}/lists", f"-oDir::Cache={scratch}/cache"]  # so root isn't needed
             _run(*apt_get, "update", cwd=scratch)
             _run(*apt_get, "download", PACKAGE, cwd=scratch)
-        (deb,) = Path(scratch).glob("*.deb")
-        _run("dpkg-deb", "-x", deb.name, "unpacked", cwd=scratch)
+        if not (packages := list(Path(scratch).glob("*.deb"))):
+            raise _Unavailable("apt-get gave no package")
+        _run("dpkg-deb", "-x", packages[0].name, "unpacked", cwd=scratch)
         try:
-            return _read_all(Path(scratch, "unpacked", SYSTEM_FOLDER.relative_to("/")), "look for it elsewhere")
+            return _read_all(Path(scratch, "unpacked", SYSTEM_FOLDER.relative_to("/")))
         except DataError as error:
-            raise _Unavailable(" ".join(str(error).split())) from error
+            raise _Unavailable(_in_one_line(error)) from error
 
 
 def _run(*command: str, cwd: str, seconds: int = 300) -> None:
@@ -420,39 +478,72 @@ def _present(folder: Path) -> dict[str, Path]:
     return {name: path for name in FILES for path in (folder / f"{name}.gz", folder / name) if os.path.exists(path)}
 
 
-def _read_all(folder: Path, to_do: str, files: Mapping[str, tuple[int, str]] = FILES) -> dict[str, bytes]:
+def _why_none(folder: Path) -> str:
+    """Why none of the files is seen in `folder`."""
+    try:
+        os.stat(folder / next(iter(FILES)))
+    except (FileNotFoundError, NotADirectoryError):
+        return "none of them" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+    except OSError as error:
+        return f"cannot be looked into: {_in_one_line(error)}"
+    return "none of them"  # they have come this moment
+
+
+def _read_all(folder: Path, to_do: str = "", files: Mapping[str, tuple[int, str]] = FILES) -> dict[str, bytes]:
     """The four files in `folder`, decompressed and verified; DataError where one is missing or wrong."""
     present = _present(folder)
     if missing := [name for name in files if name not in present]:
-        nothing = "none of them" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
-        found = "all but " + ", ".join(missing) if present else nothing
-        raise DataError(
-            f"{folder} does not hold Fashion-MNIST.\n"
-            f"  expected: {', '.join(files)}; as they are or as .gz\n"
-            f"  found:    {found}\n"
-            f"  to do:    {to_do}"
-        )
+        found = "all but " + ", ".join(missing) if present else _why_none(folder)
+        expected = f"{', '.join(files)}; as they are or as .gz"
+        raise _wrong(f"{folder} does not hold Fashion-MNIST", expected, found, to_do)
     return {name: _read(present[name], files[name], to_do) for name in files}
 
 
 def _read(path: Path, expected: tuple[int, str], to_do: str) -> bytes:
     """The decompressed bytes of `path`; DataError where they aren't of the `expected` size and SHA-256."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = path.read_bytes()
+    except OSError as error:
+        raise _wrong_file(str(path), expected, f"cannot be read: {_in_one_line(error)}", to_do) from error
+    return _verified(str(path), content, expected, to_do)
+
+
+def _verified(where: str, content: bytes, expected: tuple[int, str], to_do: str = "") -> bytes:
+    """The content of the file or URL `where`, decompressed; DataError where it isn't what is expected."""
+    try:
+        decompressed = gzip.decompress(content) if where.endswith(".gz") else content
     except (OSError, EOFError, zlib.error) as error:  # BadGzipFile is an OSError
-        found = f"cannot be read: {error}"
-    else:
-        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
-        if (size, sha256) == expected:
-            return content
-        other = next((name for name, (_, known) in FILES.items() if known == sha256), None)
-        found = f"{size:,} bytes, SHA-256 {sha256[:12]}…" + (f", which is {other}" if other else "")
-    raise DataError(
-        f"{path} is not the file that it should be.\n"
-        f"  expected: {expected[0]:,} bytes, SHA-256 {expected[1][:12]}…{', decompressed' * (path.suffix == '.gz')}\n"
-        f"  found:    {found}\n"
-        f"  to do:    {to_do}"
-    )
+        is_page = content.lstrip().startswith(b"<")
+        found = "a web page (some networks answer so until you log in)" if is_page else f"cannot be read: {error}"
+        raise _wrong_file(where, expected, found, to_do) from error
+    size, sha256 = len(decompressed), hashlib.sha256(decompressed).hexdigest()
+    if (size, sha256) == expected:
+        return decompressed
+    found = f"{size:,} bytes, SHA-256 {sha256[:12]}…"
+    if other := next((name for name, (_, known) in FILES.items() if known == sha256), None):
+        found += f", which is {other}"
+    elif size == expected[0]:
+        found += ": the right size, but damaged, or another data set (MNIST's files have the same names and sizes)"
+    raise _wrong_file(where, expected, found, to_do)
+
+
+def _wrong_file(where: str, expected: tuple[int, str], found: str, to_do: str) -> DataError:
+    size, sha256 = expected
+    described = f"{size:,} bytes, SHA-256 {sha256[:12]}…{', decompressed' * where.endswith('.gz')}"
+    return _wrong(f"{where} is not the file that it should be", described, found, to_do)
+
+
+def _wrong(what: str, expected: str, found: str, to_do: str) -> DataError:
+    lines = [f"{what}.", f"  expected: {expected}", f"  found:    {found}", f"  to do:    {to_do}"]
+    return DataError("\n".join(lines if to_do else lines[:-1]))
+
+
+def _in_one_line(error: Exception) -> str:
+    """What an exception says, for a line of the report."""
+    if isinstance(error, URLError) and isinstance(error.reason, Exception):
+        error = error.reason
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return "; ".join(" ".join(line.split()).rstrip(".") for line in said.splitlines())[:500]
 
 
 def _keep(contents: Mapping[str, bytes], raw: Path, report: Report) -> bool:
@@ -463,9 +554,8 @@ def _keep(contents: Mapping[str, bytes], raw: Path, report: Report) -> bool:
             if not (raw / name).exists():
                 _write(raw / name, content)
     except OSError as error:
-        report(
-            f"  {with_tilde(raw)}: cannot be written ({error.strerror or error}), so nothing is kept for the next time"
-        )
+        why = _in_one_line(error)
+        report(f"  {with_tilde(raw)}: cannot be written ({why}), so nothing is kept for the next time")
         return False
     return True
 
@@ -476,5 +566,20 @@ def _write(path: Path, content: bytes) -> None:
     try:
         unfinished.write_bytes(content)
         os.replace(unfinished, path)
+    except PermissionError:  # on Windows also where someone reads `path`: another process was quicker
+        if not path.exists() or path.read_bytes() != content:
+            raise
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _sweep(raw: Path, report: Report) -> None:
+    """Delete what processes that were killed in `_write` have left in `raw`; not what others are writing now."""
+    for unfinished in [path for name in FILES for path in raw.glob(f".{name}.{'[0-9a-f]' * 8}")]:
+        try:
+            if time.time() - unfinished.stat().st_mtime > STALE:
+                unfinished.unlink()
+        except FileNotFoundError:
+            continue  # another process has swept it, or finished it
+        except OSError as error:
+            report(f"  {with_tilde(unfinished)}: left half-written, and cannot be deleted ({_in_one_line(error)})")
