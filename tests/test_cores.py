@@ -18,11 +18,11 @@ def container(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
 
     def says(own, **files):
-        (tmp_path / "own").write_text(own)
+        (tmp_path / "own").write_text(own, encoding="utf-8")
         for name, words in files.items():
             path = tmp_path / "groups" / name
             path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_text(f"{words}\n")
+            path.write_text(f"{words}\n", encoding="utf-8")
 
     return says
 
@@ -83,11 +83,11 @@ def test_an_older_one_without_a_limit_is_none(container):
 
 @pytest.mark.parametrize(("yours", "threads"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")])
 def test_torch_keeps_to_the_quota_unless_you_say_otherwise(tmp_path, yours, threads):
-    (tmp_path / "cpu.max").write_text("80000 100000\n")
-    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text("80000 100000\n", encoding="utf-8")
+    (tmp_path / "cgroup").write_text("0::/\n", encoding="utf-8")
     code = (
         "import os, pathlib; usual = pathlib.Path.read_text\n"
-        f"pathlib.Path.read_text = lambda path: usual(pathlib.Path({str(tmp_path)!r}, path.name))\n"
+        f"pathlib.Path.read_text = lambda path, **_: usual(pathlib.Path({str(tmp_path)!r}, path.name))\n"
         "import utils; pathlib.Path.read_text = usual\n"
         "import torch; set_to = os.environ['OMP_NUM_THREADS']; print(set_to, torch.get_num_threads() <= int(set_to))"
     )

@@ -84,9 +84,10 @@ ARM_CPUINFO = "processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\n"
 )
 def test_a_processor_always_has_a_name(tmp_path, monkeypatch, cpuinfo, processor, machine, name):
     if cpuinfo:
-        (tmp_path / "cpuinfo").write_text(cpuinfo)
+        (tmp_path / "cpuinfo").write_text(cpuinfo, encoding="utf-8")
     places = {"/proc/cpuinfo": tmp_path / "cpuinfo"}
     monkeypatch.setattr(device, "Path", places.__getitem__)
+    monkeypatch.setattr(device, "_apple_chip", lambda: "")
     monkeypatch.setattr(platform, "processor", lambda: processor)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert device._processor() == name
@@ -273,14 +274,14 @@ def driver(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     commands, log = tmp_path / "commands", tmp_path / "log"
     commands.mkdir()
-    log.write_text("")
+    log.write_text("", encoding="utf-8")
     monkeypatch.setenv("PATH", os.pathsep.join((str(commands), "/usr/bin", "/bin")))
     monkeypatch.setattr(device, "PROJECT", tmp_path)
 
     def set_up(script):
-        (commands / "nvidia-smi").write_text(f'#!/bin/sh\necho "$@" >> "{log}"\n{script}\n')
+        (commands / "nvidia-smi").write_text(f'#!/bin/sh\necho "$@" >> "{log}"\n{script}\n', encoding="utf-8")
         (commands / "nvidia-smi").chmod(0o755)
-        return lambda: log.read_text().splitlines()
+        return lambda: log.read_text("utf-8").splitlines()
 
     return set_up
 
@@ -378,7 +379,7 @@ def test_a_driver_that_hangs_is_given_up(driver, monkeypatch):
 @posix
 def test_an_nvidia_smi_that_cannot_be_run(driver, tmp_path):
     driver("")
-    (tmp_path / "commands" / "nvidia-smi").write_text("#!/no/such/shell\n")
+    (tmp_path / "commands" / "nvidia-smi").write_text("#!/no/such/shell\n", encoding="utf-8")
     assert gpu_advice().startswith("nvidia-smi is here but does not answer ([Errno 2] No such file or directory")
 
 

@@ -209,11 +209,11 @@ def test_a_sweep_is_of_an_experiment_on_all_the_data_into_a_folder(tiny, tmp_pat
         swept("curve", tiny, tmp_path)
     with pytest.raises(ValueError, match=r"data must be a FashionMNIST, such as load_fashion_mnist\(\), got Images\("):
         swept(TWO, tiny.train, tmp_path)
-    (tmp_path / "notes.txt").write_text("no folder")
+    (tmp_path / "notes.txt").write_text("no folder", encoding="utf-8")
     with pytest.raises(OSError, match=r"results can't be kept there\. Make room, or name another folder") as caught:
         swept(TWO, tiny, tmp_path / "notes.txt")
     assert caught.value.filename == str(tmp_path / "notes.txt" / "two.jsonl")
-    assert (tmp_path / "notes.txt").read_text() == "no folder"
+    assert (tmp_path / "notes.txt").read_text("utf-8") == "no folder"
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5])

@@ -271,7 +271,7 @@ def test_another_kind_of_source_is_refused(tmp_path):
         with pytest.raises(ValueError, match=r"^a photograph must be a path, .* got .*: make a picture of an array"):
             open_photo(wrong)
     path = tmp_path / "cat.jpg"
-    path.write_text("text")
+    path.write_text("text", encoding="utf-8")
     with path.open() as file, pytest.raises(ValueError, match=r'^cat.jpg must be opened as bytes, .*\(path, "rb"\)$'):
         open_photo(file)
     file = io.BytesIO(content_of(plain()))

@@ -299,7 +299,7 @@ def test_half_a_record_is_refused():
 @pytest.mark.parametrize("name", ["curve", "curve_validation"])
 def test_the_committed_reference_can_be_drawn(name):
     (file,) = list(REFERENCE.glob(f"*/{name}.jsonl"))[:1]
-    runs = [found for found in map(json.loads, file.read_text().splitlines()) if found["kind"] == "run"]
+    runs = [found for found in map(json.loads, file.read_text("utf-8").splitlines()) if found["kind"] == "run"]
     arms = {label: [run for run in runs if run["label"] == label] for label in ("LeNet", "AlexNet small")}
     figure = plots.learning_curves(arms)
     assert len(figure.axes) == (2 if name == "curve_validation" else 1)

@@ -437,7 +437,7 @@ def test_what_couldnt_be_kept_can_be_removed(trainable, two_trials, monkeypatch)
 )
 def test_a_file_that_was_spoilt_is_said_and_the_explorer_opens(with_two, tiny, line, words, number):
     file = with_two.collection.kept.file.path
-    file.write_text(f"{file.read_text()}{line}\n")
+    file.write_text(f"{file.read_text('utf-8')}{line}\n", encoding="utf-8")
     again = VggExplorer(tiny, kept=Kept(file.parent))
     assert words in again.collection.message.value and 'role="alert"' in again.collection.message.value
     assert len(again.collection.rows) == number

@@ -31,6 +31,7 @@ from utils.experiments import reference_folder
 from utils.models import build
 from utils.profiling import profile
 from utils.training import Recipe, evaluate, fit
+from utils.words import speak_anywhere
 
 import torch
 import torchvision
@@ -311,7 +312,7 @@ def import_rows(rounds: int = 5) -> Iterator[Row]:
         """Of torch, then of what is imported after it."""
         timed = "import time; t = time.perf_counter(); import torch; u = time.perf_counter(); "
         timed += f"{code}; print(u - t, time.perf_counter() - u)"
-        output = subprocess.run([sys.executable, "-c", timed], check=True, capture_output=True, text=True).stdout
+        output = subprocess.run([sys.executable, "-c", timed], check=True, capture_output=True, encoding="utf-8").stdout
         alone, more = map(float, output.split())
         return alone, more
 
@@ -345,6 +346,7 @@ def stamp(data: FashionMNIST) -> str:
 
 
 def main() -> int:
+    speak_anywhere()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--promote", action="store_true", help="keep the tables in results/reference/<device>/bench.md")
     options = parser.parse_args()
@@ -362,7 +364,7 @@ def main() -> int:
     if options.promote:
         file = reference_folder(device) / "bench.md"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"# make bench\n\n{stamp(data)}\n\n{as_table(rows)}\n", encoding="utf-8")
+        file.write_text(f"# make bench\n\n{stamp(data)}\n\n{as_table(rows)}\n", encoding="utf-8", newline="\n")
         print(f"written: {file}")
     return 0
 

@@ -18,9 +18,11 @@ from utils.data import DataError, load_fashion_mnist
 from utils.device import describe, pick_device
 from utils.experiments import local_folder, promote, sweep
 from utils.results import in_words, points, table
+from utils.words import speak_anywhere
 
 
 def main() -> int:
+    speak_anywhere()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for each network (default: 1)")
     parser.add_argument("--epochs", type=int, help="default: what each network's recipe says")

@@ -17,6 +17,7 @@ from utils.data import DataError, FashionMNIST, load_fashion_mnist
 from utils.device import describe, pick_device
 from utils.experiments import Experiment, local_folder, plan, promote, sweep
 from utils.results import ResultsFile, in_words, points, table
+from utils.words import speak_anywhere
 
 
 def chosen(names: list[str]) -> list[Experiment]:
@@ -73,6 +74,7 @@ def measure(experiment: Experiment, data: FashionMNIST, workers: int | None, is_
 
 
 def main() -> int:
+    speak_anywhere()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument(
         "names", nargs="*", help=f"{', '.join(EXPERIMENTS)}; or a lesson, {', '.join(BY_LESSON)}; or all"

@@ -14,6 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for a Python without the project
+from utils.words import speak_anywhere
+
 NAMED = "CHROMIUM"  # an environment variable that names the browser to use
 ON_PATH = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ELSEWHERE = (  # where macOS and Windows keep theirs
@@ -36,6 +39,7 @@ TO_DO = (
 
 
 def main() -> None:
+    speak_anywhere()
     found = find_chromium() or (install() and find_chromium())
     if not found:
         sys.exit(f"No Chromium or Chrome that runs is here: the explorers won't be tested in a browser.\n{TO_DO}")

@@ -19,6 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from utils.data import SAMPLE_FOLDER, FashionMNIST, Images, _rank_in_class, load_fashion_mnist
+from utils.words import speak_anywhere
 
 SEED = 2017
 TRAIN_PER_CLASS, TEST_PER_CLASS = 600, 100
@@ -51,6 +52,7 @@ def idx(values: torch.Tensor) -> bytes:
 
 
 def main() -> None:
+    speak_anywhere()
     whole = load_fashion_mnist()
     if whole.is_sample:
         sys.exit("A sample is made from the whole of Fashion-MNIST, and only the sample was found: see above.")

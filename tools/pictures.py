@@ -18,6 +18,7 @@ from PIL import Image  # noqa: E402
 from playwright.sync_api import expect  # noqa: E402
 
 from utils.plots.style import compact  # noqa: E402
+from utils.words import speak_anywhere  # noqa: E402
 
 FOLDER = ROOT / "notebooks" / "pictures"
 SET_UP = "from utils.data import load_fashion_mnist\ndata = load_fashion_mnist()"
@@ -39,6 +40,7 @@ SECONDS = 300  # that a training may take, all in all
 
 
 def main() -> int:
+    speak_anywhere()
     if not (path := install_chromium.find_chromium()):
         print(f"No Chromium is here. {install_chromium.TO_DO}", file=sys.stderr)
         return 1

@@ -27,6 +27,7 @@ from utils.data import DataError, load_fashion_mnist
 from utils.device import describe, pick_device
 from utils.experiments import Arm, Experiment, local_folder, reference_folder, sweep
 from utils.results import Record, ResultsFile
+from utils.words import speak_anywhere
 
 NAME = "tune"
 COLUMNS = ["experiment", "arm", "epochs", "rate", "seeds", "accuracy"]
@@ -68,7 +69,7 @@ def keep() -> Path:
     table["place"] = [order.get(pair) for pair in zip(table.experiment, table.arm, strict=True)]
     table = table.dropna(subset="place").sort_values(["place", "epochs", "rate"])[COLUMNS]
     part = target.with_suffix(".part")
-    table.to_csv(part, index=False)
+    table.to_csv(part, index=False, lineterminator="\n")
     os.replace(part, target)
     return target
 
@@ -90,6 +91,7 @@ def _above_0(text: str) -> float:
 
 
 def main() -> int:
+    speak_anywhere()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("experiment", choices=EXPERIMENTS, nargs="?", default="curve", help="default: curve")
     parser.add_argument("--rates", type=_above_0, nargs="+", default=[0.02, 0.05, 0.1, 0.2])

@@ -15,6 +15,9 @@ from utils.cores import cpu_cores, cpu_quota
 # sleep. Torch reads this when it is loaded: import `utils` first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+# What Apple's GPU lacks, torch then does on the CPU, with a warning that names it, in place of an error. It reads this
+# when it is loaded, too.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 # Torch starts a thread for each core that it sees, and it doesn't see a container's quota (Binder's has one).
 if cpu_quota() is not None:
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu_cores()))
@@ -28,6 +31,7 @@ _MODULES = (
     "book",
     "catalog",
     "checks",
+    "colab",
     "comparing",
     "cores",
     "data",

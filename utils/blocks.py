@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def activation_layer(name: str) -> list[nn.Module]:
@@ -74,6 +75,24 @@ def pool_layer(kind: str = "max", kernel_size: int = 2, stride: int = 2) -> list
         case "avg":
             return [nn.AvgPool2d(kernel_size, stride)]
     raise ValueError(f"kind must be 'max' or 'avg', got {kind!r}")
+
+
+class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    """Torch's; on Apple's GPU for any size, too: there torch takes only maps that the output's size divides."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, output_size, output_size)"""
+        if input.device.type == "mps":
+            return _pooled_where_it_can_be(input, self.output_size)
+        return super().forward(input)
+
+
+def _pooled_where_it_can_be(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """On the CPU and back, if it must be. Torch's own fall-back is for operations that are missing; this one isn't."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if maps.shape[-2] % height == 0 and maps.shape[-1] % width == 0:
+        return F.adaptive_avg_pool2d(maps, size)
+    return F.adaptive_avg_pool2d(maps.cpu(), size).to(maps.device)
 
 
 def vgg_block(

@@ -30,7 +30,7 @@ def _groups() -> Iterator[Path]:
     A container has its own group for a root, whatever path the line names: a folder need not be there.
     """
     try:
-        lines = OWN_GROUPS.read_text().splitlines()
+        lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:  # another system
         return
     for line in lines:  # version 2: "0::/path"; version 1: "4:cpu,cpuacct:/path"
@@ -44,7 +44,7 @@ def _groups() -> Iterator[Path]:
 def _quota(folder: Path) -> float | None:
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # version 2, version 1
         try:
-            words = [word for name in names for word in (folder / name).read_text().split()]
+            words = [word for name in names for word in (folder / name).read_text(encoding="utf-8").split()]
         except OSError:  # not there: the other version, or no group with a limit
             continue
         if len(words) == 2 and all(word.isdecimal() and int(word) > 0 for word in words):  # no limit: "max", or -1

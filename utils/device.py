@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from utils.cores import cpu_cores
-from utils.words import counted, listed
+from utils.words import counted, listed, speak_anywhere
 
 PROJECT = Path(__file__).resolve().parent.parent
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -76,10 +77,18 @@ def device_name(device: torch.device | str) -> str:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text(errors="replace").splitlines():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return " ".join(line.split(":", 1)[1].split())
-    return platform.processor() or platform.machine() or "CPU"
+    return _apple_chip() or platform.processor() or platform.machine() or "CPU"
+
+
+def _apple_chip() -> str:
+    """`Apple M3`; "" elsewhere. Python says "arm" of each, and what one Mac measured would count as another's."""
+    if sys.platform != "darwin":
+        return ""
+    ask = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(ask, capture_output=True, encoding="utf-8", errors="replace").stdout.strip()
 
 
 def synchronize(device: torch.device | str) -> None:
@@ -89,6 +98,15 @@ def synchronize(device: torch.device | str) -> None:
             torch.cuda.synchronize(device)
         case "mps":
             torch.mps.synchronize()
+
+
+def fast_format(device: torch.device | str) -> torch.memory_format:
+    """The order in memory in which convolutions are fast: channels_last; on Apple's GPU torch's own.
+
+    There batch norm's gradients are wrong on channels_last, or it raises an error, as the version of macOS has it
+    (torch 2.11, pytorch/pytorch#175189).
+    """
+    return torch.contiguous_format if torch.device(device).type == "mps" else torch.channels_last
 
 
 def versions() -> dict[str, str]:
@@ -188,7 +206,7 @@ def gpu_advice() -> str | None:
         return None
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        found = subprocess.run(query, capture_output=True, text=True, timeout=20)
+        found = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"nvidia-smi is here but does not answer ({error}): mend the GPU's driver, then torch can use it."
     if found.returncode or not found.stdout.strip():
@@ -214,4 +232,5 @@ def gpu_advice() -> str | None:
 
 
 if __name__ == "__main__":
+    speak_anywhere()
     print(describe())

@@ -283,6 +283,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     signs = (
         "out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED",
+        "Invalid buffer size",  # Apple's GPU, of a tensor larger than any may be
         "Storage size calculation overflowed", "numel: integer multiplication overflow",
     )  # fmt: skip
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from utils.architectures import ALEXNET, LENET_BOOK, VGG, Architecture
-from utils.blocks import conv_layer, dense_head, pool_layer
+from utils.blocks import AdaptiveAvgPool2d, conv_layer, dense_head, pool_layer
 from utils.checks import of_kind, with_tilde
 from utils.device import device_named
 from utils.faults import TOO_LARGE, memory_named
@@ -38,7 +38,7 @@ def build(architecture: Architecture, *, device: torch.device | str | None = Non
         net = nn.Sequential(
             OrderedDict(
                 features=nn.Sequential(*_features(architecture)),
-                avgpool=nn.Identity() if head.pool_size is None else nn.AdaptiveAvgPool2d(head.pool_size),
+                avgpool=nn.Identity() if head.pool_size is None else AdaptiveAvgPool2d(head.pool_size),
                 flatten=nn.Flatten(),
                 classifier=nn.Sequential(
                     *dense_head(

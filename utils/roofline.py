@@ -23,7 +23,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
 from utils.checks import is_number, of_kind, whole
-from utils.device import device_name, device_named, dtype_name, resolve_dtype, versions
+from utils.device import device_name, device_named, dtype_name, fast_format, resolve_dtype, versions
 from utils.faults import layers_named, memory_named
 from utils.modes import keeping_modes
 from utils.profiling import profile, without_numbers
@@ -112,8 +112,8 @@ def _products(side: int, device: torch.device, dtype: torch.dtype) -> list[tuple
     pixels = a.view(1, side // 32, 32, side).permute(0, 3, 1, 2)  # (1, side, side/32, 32), channels last
     kernels = b.view(side, side, 1, 1)
     num_images, channels = math.ceil(side / 9), side // 16  # in maps of 16×16: about the product's FLOPs
-    maps = random(num_images, channels, 16, 16).to(memory_format=torch.channels_last)
-    of_3x3 = random(channels, channels, 3, 3).to(memory_format=torch.channels_last)
+    maps = random(num_images, channels, 16, 16).to(memory_format=fast_format(device))
+    of_3x3 = random(channels, channels, 3, 3).to(memory_format=fast_format(device))
     return [
         (2 * side**3, partial(torch.mm, a, b)),
         (2 * side**3, partial(F.conv2d, pixels, kernels)),
@@ -169,7 +169,7 @@ def layer_work(
         for module in network.modules():
             for kept in (module._parameters, module._buffers):
                 kept |= {name: _fake(tensor, device) for name, tensor in kept.items() if tensor is not None}
-        images = torch.empty(batch_size, *costs.input_shape, device=device).to(memory_format=torch.channels_last)
+        images = torch.empty(batch_size, *costs.input_shape, device=device).to(memory_format=fast_format(device))
         with _stopped_at(network, measure) as found:
             network(images)
     table = _table(costs.layers, found, batch_size)
@@ -298,7 +298,8 @@ def layer_times(
     alone does so once a call, no more and no less. So its seconds hold just what it adds to a pass, its casting
     included; a dense layer with many weights and few images lies lower under the roof for it. Its bytes don't count it.
 
-    The model is moved to the device and left there, channels_last, its mode put back, as `inference_throughput` does.
+    The model is moved to the device and left there, in the order of `fast_format`, its mode put back, as
+    `inference_throughput` does.
 
     Raises ValueError for an argument that makes no sense and for images that a layer can't take, with its name;
     OutOfMemory if the batch doesn't fit.
@@ -321,9 +322,9 @@ def layer_times(
     with memory_named(here, "Take a smaller batch_size"), keeping_modes(model):
         random = torch.Generator(device).manual_seed(0)  # torch's global one is left as it was
         images = torch.randn(batch_size, *shape, generator=random, device=device)
-        images = images.to(memory_format=torch.channels_last)  # (N, C, H, W)
+        images = images.to(memory_format=fast_format(device))  # (N, C, H, W)
         # Not in inference mode: what is moved in it can't be trained afterwards.
-        model.to(device).to(memory_format=torch.channels_last).eval()
+        model.to(device).to(memory_format=fast_format(device)).eval()
         is_cast = compute_in != torch.float32
         # No cache, whatever torch does in inference mode: with weights that a call before has cast, one is too fast.
         cast = torch.autocast(device.type, dtype=compute_in, enabled=is_cast, cache_enabled=False)

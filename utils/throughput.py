@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from utils.checks import image_shape, is_number, of_kind, whole
-from utils.device import device_name, device_named, dtype_name, resolve_dtype, synchronize, versions
+from utils.device import device_name, device_named, dtype_name, fast_format, resolve_dtype, synchronize, versions
 from utils.faults import check_not_lazy, layers_named, memory_named
 from utils.modes import keeping_modes
 from utils.words import counted
@@ -71,9 +71,9 @@ def inference_throughput(
     to_do = "Take a smaller batch_size, for all networks that you compare"
     with memory_named(here, to_do), keeping_modes(model):
         images = torch.randn(batch_size, *input_shape, generator=random, device=device)
-        images = images.to(memory_format=torch.channels_last)  # (N, C, H, W)
+        images = images.to(memory_format=fast_format(device))  # (N, C, H, W)
         # Not in inference mode: what is moved in it can't be trained afterwards.
-        model.to(device).to(memory_format=torch.channels_last).eval()
+        model.to(device).to(memory_format=fast_format(device)).eval()
 
         def batch() -> None:
             with torch.autocast(device.type, dtype=compute_in, enabled=compute_in != torch.float32):

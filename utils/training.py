@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from utils.checks import is_number, of_kind, one_of, share, shown, truth, whole
 from utils.data import AUGMENTATIONS, SIDE
-from utils.device import DTYPES, device_name, dtype_name, resolve_dtype, synchronize
+from utils.device import DTYPES, device_name, dtype_name, fast_format, resolve_dtype, synchronize
 from utils.faults import (
     TOO_LARGE,
     OutOfMemory,
@@ -69,6 +69,7 @@ class Recipe:
     lr              the highest learning rate: what "one-cycle" rises to and "cosine" starts from
     momentum        SGD's (Nesterov's form); AdamW keeps its betas
     dtype           what autocast computes in; "auto": bf16 or fp16 where that was measured to be faster
+    channels_last   numbers lie in memory pixel by pixel, which is faster; on Apple's GPU they don't: see `fast_format`
     compile         torch.compile: minutes on a CPU before the first step, so only when asked for
     """
 
@@ -156,7 +157,7 @@ def _steps(
     for number, index in enumerate(shuffled(data, recipe, seed), start=1):
         images, labels = data.batch(index, image_size=image_size, augment=recipe.augment, generator=augment)
         if recipe.channels_last:
-            images = images.to(memory_format=torch.channels_last)
+            images = images.to(memory_format=fast_format(device))
         if not model.training:  # someone evaluated in between
             model.train()
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), layers_named(model):
@@ -267,7 +268,7 @@ def prepare(model: nn.Module, device: torch.device, recipe: Recipe) -> None:
     with memory_named(f"while the network was moved to {device}", TOO_LARGE):
         model.to(device)
         if recipe.channels_last:
-            model.to(memory_format=torch.channels_last)
+            model.to(memory_format=fast_format(device))
     if recipe.compile:
         model.compile()
 

@@ -23,7 +23,7 @@ from torch import nn
 from utils.architectures import Architecture
 from utils.checks import is_number, of_kind, whole
 from utils.data import FashionMNIST, Images
-from utils.device import dtype_name, resolve_dtype, synchronize, versions
+from utils.device import dtype_name, fast_format, resolve_dtype, synchronize, versions
 from utils.experiments import check_fits, now
 from utils.faults import OutOfMemory, TrainingError
 from utils.models import build
@@ -419,9 +419,9 @@ def _macs_per_s(device: torch.device, threads: int) -> float:
     """Multiply-accumulates of a convolution that suits the device, the best of a few tries. Sets so many threads of
     torch, which a Trial sets back."""
     torch.set_num_threads(threads)
-    dtype = resolve_dtype("auto", device)
-    conv = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    images = torch.ones(8, 64, 32, 32, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    dtype, order = resolve_dtype("auto", device), fast_format(device)
+    conv = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype).to(memory_format=order)
+    images = torch.ones(8, 64, 32, 32, device=device, dtype=dtype).to(memory_format=order)
     with torch.inference_mode():
         seconds = min(time_repeats(lambda: conv(images), device, repeats=3, seconds=0.01))
     return len(images) * 32**2 * conv.weight.numel() / seconds

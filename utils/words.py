@@ -1,8 +1,10 @@
-"""How numbers are written in sentences, the same way everywhere."""
+"""How numbers are written in sentences, the same way everywhere, and what a program needs to print them anywhere."""
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from numbers import Integral
 
 TOO_SMALL, TOO_LARGE = 1e-6, 1e9  # to write all zeros of it
@@ -56,3 +58,13 @@ def sentence(words: str) -> str:
 def listed(words: list[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def speak_anywhere() -> None:
+    """No `print` of this program fails from here on: a character that the output doesn't have becomes a question mark.
+
+    Python on Windows writes into a file or a pipe in the system's old code page, which has no → and no ≥, and else ends
+    the program at the first of them, after an hour of training it may be. Errors are safe: there Python does so itself.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not a notebook's, which takes all
+        sys.stdout.reconfigure(errors="replace")

@@ -129,12 +129,15 @@ class _Pool:
 
     def listen(self) -> Iterator[tuple[int, str, Any]]:
         """What is said of tasks: ("told", a message), ("done", what it gave) or ("died", how); nothing, for a while."""
-        by_pipe = {worker.pipe: worker for worker in self.workers}
-        for pipe in wait(list(by_pipe), timeout=EVERY):
-            worker = by_pipe[pipe]
+        # On Windows a process that dies while it starts has not taken its end of the pipe yet, and nothing closes that.
+        # So its own end is waited for, too.
+        owner = {handle: worker for worker in self.workers for handle in (worker.pipe, worker.process.sentinel)}
+        for worker in dict.fromkeys(owner[handle] for handle in wait(list(owner), timeout=EVERY)):
             try:
-                kind, content = pipe.recv()
-            except (EOFError, OSError):  # its end of the pipe was closed: by its death
+                if not worker.pipe.poll():
+                    raise EOFError
+                kind, content = worker.pipe.recv()
+            except (EOFError, OSError):  # it is dead, and all that it said was heard
                 kind, content = "died", worker.how_it_ended()
                 self.workers.remove(worker)
                 if not worker.is_ready:
