@@ -7,10 +7,11 @@ ARGS ?=
 NAME =
 PY := .venv/bin/python
 
-.PHONY: help environment lab test curve experiments tune notebooks pictures bench lint lock
+.PHONY: help environment lab test test-quick test-oldest test-newest test-elsewhere test-conda curve experiments tune notebooks slides badges \
+	pictures bench lint links lock
 
 help:           ## this list
-	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
 
 environment:    ## .venv with the tested versions (made once; every other command sees to it)
 	@"$(PYTHON)" tools/setup_environment.py
@@ -21,6 +22,21 @@ lab: environment    ## JupyterLab on the notebooks; make lab ARGS="--no-browser 
 
 test: environment    ## every test, notebooks included; at the same time all of it with Colab's versions
 	@$(PY) tools/run_tests.py $(ARGS)
+
+test-quick: environment    ## the tests of everyday work, in under two minutes
+	@$(PY) -m pytest -o addopts=--import-mode=importlib -m "not slow" -q tests $(ARGS)
+
+test-oldest: environment    ## every test with the oldest versions that pyproject.toml admits
+	@$(PY) tools/other_versions.py oldest $(ARGS)
+
+test-newest: environment    ## every test with the newest versions that there are
+	@$(PY) tools/other_versions.py newest $(ARGS)
+
+test-elsewhere: environment    ## every test from a folder that can't be written, "Größer und tiefer"
+	@$(PY) tools/elsewhere.py $(ARGS)
+
+test-conda: environment    ## environment.yml and postBuild, followed to the letter, and a lesson run with what they give
+	@$(PY) tools/conda_door.py $(ARGS)
 
 curve: environment    ## train the small networks, print their table, write results and plot
 	@$(PY) tools/curve.py $(ARGS)
@@ -34,14 +50,24 @@ tune: environment    ## which learning rate suits each arm of an experiment; mak
 notebooks: environment    ## build the notebooks from lessons/ and execute them
 	@$(PY) tools/build_notebooks.py $(ARGS)
 
+slides: environment    ## a lesson as slides; make slides NAME=03_vgg_blocks
+	@$(PY) -m jupyter nbconvert --to slides --SlidesExporter.reveal_width=1500 --SlidesExporter.reveal_height=1000 \
+	    --output-dir results/local/slides $(ARGS) notebooks/$(or $(NAME),*).ipynb
+
+badges: environment    ## after a fork: write the address that pyproject.toml has into README, lessons and notebooks
+	@$(PY) tools/badges.py $(ARGS)
+
 pictures: environment    ## photograph the explorers for README and lessons
 	@$(PY) tools/pictures.py $(ARGS)
 
 bench: environment    ## how fast, beside the goals
 	@$(PY) tools/bench.py $(ARGS)
 
-lint: environment    ## ruff over code and notebooks
-	@$(PY) -m ruff check .
+lint: environment    ## what can be seen without running anything: ruff, stale notebooks, addresses, links
+	@$(PY) tools/lint.py $(ARGS)
+
+links: environment    ## the links of README, lessons and docstrings; make links ARGS=--fetch asks for each
+	@$(PY) tools/links.py $(ARGS)
 
 lock: environment    ## compile requirements.txt anew from pyproject.toml
 	@$(PY) tools/lock.py

@@ -151,14 +151,12 @@ def test_it_is_made_once_and_anew_when_the_pins_change(tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "find_uv", lambda: "uv")
     monkeypatch.setattr(tool, "find_python", lambda uv: "python3.13")
     monkeypatch.setattr(tool, "check", lambda: done.append("checked"))
-    monkeypatch.setattr(tool.subprocess, "check_output", lambda *a, **k: str(tmp_path))
     for _ in range(2):
         tool.make()
-    assert done == [("venv", "--quiet"), ("pip", "install"), ("pip", "install"), "checked"]
-    assert (tmp_path / "project.pth").read_text(encoding="utf-8").strip() == str(ROOT)
+    assert done == [("venv", "--quiet"), ("pip", "install"), ("pip", "install"), ("-m", "pip"), "checked"]
     (tmp_path / "tests" / "colab.txt").write_text(TEXT + "six==1.17.0\n", encoding="utf-8")
     tool.make()
-    assert len(done) == 8
+    assert len(done) == 10
 
 
 # --- make test --------------------------------------------------------------------------------------------------------
@@ -202,9 +200,10 @@ def test_each_has_its_share_of_the_cores_unless_you_say_otherwise(run_tests, mon
     assert capfd.readouterr().out.count("threads 3\n") == 2
 
 
-def test_both_run_pytest_and_the_second_leaves_the_notebooks_outputs_alone(run_tests):
+def test_both_run_pytest_and_the_second_runs_the_notebooks_as_colab_would(run_tests):
     tool_, makefile = run_tests.module, (ROOT / "Makefile").read_text(encoding="utf-8")
     assert tool_.ORDINARY == (sys.executable, "-m", "pytest")
     assert tool_.COLAB_LIKE[0].startswith(".venv-colab") and tool_.COLAB_LIKE[1:3] == ("-m", "pytest")
     assert "addopts=--import-mode=importlib --nbval-lax" in tool_.COLAB_LIKE and "not once" in tool_.COLAB_LIKE
+    assert "testpaths=tests" in tool_.COLAB_LIKE, "tests/test_colab_door.py runs them"
     assert "tools/run_tests.py $(ARGS)" in makefile

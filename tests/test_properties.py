@@ -220,9 +220,11 @@ def test_one_broken_field_is_a_value_error_that_names_it(a, data):
     except ValueError as error:
         name = next(str(key) for key in reversed(where) if isinstance(key, str))
         named = re.search(rf"\b{name}(\[\d+\])*(\..*)? (must|is not a field|is missing)", str(error), flags=re.DOTALL)
-        # A whole number that is fine in itself may leave no room for what comes after: then that is named.
+        # What is fine in itself, a whole number or a pooling as it is by default, may leave no room for what comes
+        # after: then that is named.
         consequences = ("kernel_size", "pool", "groups", "pool_size", "padding")
         is_fine = isinstance(value, int) and not isinstance(value, bool) and value >= (0 if name == "padding" else 1)
+        is_fine = is_fine or (name == "pool" and value == {})
         assert named or (is_fine and any(word in str(error) for word in consequences)), (name, str(error))
     else:  # junk may happen to fit
         assert isinstance(found, Architecture)

@@ -21,6 +21,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+from utils.words import speak_anywhere
+
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS, NOTEBOOKS, UTILS = ROOT / "lessons", ROOT / "notebooks", ROOT / "utils"
 STAMP = "bigger_and_deeper"  # the key in the notebook's metadata
@@ -94,11 +96,16 @@ def build(lesson: Path) -> None:
             STAMP: stamp,
         }
     )
+    put_in_place(notebook, lesson)
+
+
+def put_in_place(notebook: nbformat.NotebookNode, lesson: Path) -> None:
+    """Write the lesson's notebook: all of it or nothing."""
     nbformat.validate(notebook)
     target = notebook_of(lesson)
     part = target.with_suffix(".part")
     try:
-        part.write_text(nbformat.writes(notebook), encoding="utf-8")
+        part.write_text(nbformat.writes(notebook), encoding="utf-8", newline="\n")
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
@@ -117,6 +124,7 @@ def leave_out_widget(output: nbformat.NotebookNode) -> None:
 
 
 def main() -> int:
+    speak_anywhere()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("lessons", nargs="*", help="their names, such as 01_lenet; none: all that are stale")
     parser.add_argument("--all", action="store_true", help="build those that are up to date too")

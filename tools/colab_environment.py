@@ -1,8 +1,9 @@
 """Makes .venv-colab: Python 3.13 with the versions that Colab has, for `make test` to run everything there too.
 
 What it does, all inside the project's folder: finds a Python 3.13 (on the PATH, pyenv's, or one that uv downloads);
-makes .venv-colab; installs the versions of tests/colab.txt, what the tests need besides, and d2l without its pins; and
-looks whether each version is what it should be. Called again it does nothing, in a moment, unless one of those files
+makes .venv-colab; installs the versions of tests/colab.txt, what the tests need besides, and d2l without its pins;
+looks whether each version is what it should be; and keeps the wheels of what Colab lacks, so that the tests can install
+them as one does in Colab, but without a network. Called again it does nothing, in a moment, unless one of those files
 has changed.
 """
 
@@ -24,6 +25,9 @@ ENVIRONMENT = Path(".venv-colab")
 PYTHON = ENVIRONMENT / BIN / f"python{EXE}"
 PINS = Path("tests", "colab.txt")
 VERSION = (3, 13)
+# What Colab lacks, and what it might lack some day: the wheels that are kept.
+TO_INSTALL = ("d2l", "filelock", "tqdm")
+WHEELS = ENVIRONMENT / "wheels"
 # What the tests need, and what the project needs that Colab lacks: in the versions of requirements.txt.
 BESIDES = ("platformdirs", "filelock", "nbval", "hypothesis", "psutil", "pyyaml", "packaging", "jupytext")
 
@@ -36,20 +40,20 @@ def main() -> None:
 def make() -> None:
     """Make the environment, unless it is there and of these files."""
     ready, wanted = ENVIRONMENT / ".ready", digest_of_inputs()
-    if ready.exists() and ready.read_text() == wanted:
+    if ready.exists() and ready.read_text(encoding="utf-8") == wanted:
         return
     uv = find_uv()
     print(f"Making the environment with Colab's versions in {ENVIRONMENT} …", flush=True)
     if ENVIRONMENT.exists():
         shutil.rmtree(ENVIRONMENT)
-    run(uv, "venv", "--quiet", "--python", find_python(uv), str(ENVIRONMENT))
+    run(uv, "venv", "--quiet", "--seed", "--python", find_python(uv), str(ENVIRONMENT))  # Colab has pip
     target = ("--quiet", "--compile-bytecode", "--python", str(PYTHON))
     run(uv, "pip", "install", *target, "--only-binary", ":all:", "-r", str(PINS), *besides())
     run(uv, "pip", "install", *target, "--no-deps", *pins_of("d2l"))  # its own pins don't go with these
-    site = subprocess.check_output([str(PYTHON), "-c", "import site; print(site.getsitepackages()[-1])"], text=True)
-    Path(site.strip(), "project.pth").write_text(f"{ROOT}\n", encoding="utf-8")  # as Colab finds the clone
+    pins = [pin for name in TO_INSTALL for pin in pins_of(name)]
+    run(str(PYTHON), "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(WHEELS), *pins)
     check()
-    ready.write_text(wanted)
+    ready.write_text(wanted, encoding="utf-8")
 
 
 def digest_of_inputs() -> str:
@@ -73,36 +77,37 @@ def pins_of(name: str) -> list[str]:
 # --- a Python 3.13 ----------------------------------------------------------------------------------------------------
 
 
-def find_python(uv: str) -> str:
-    """A Python 3.13 that runs: this one, the PATH's, pyenv's, or one that uv downloads. Exits if there is none."""
+def find_python(uv: str, wanted: tuple[int, int] = VERSION) -> str:
+    """A Python of that version that runs: this one, the PATH's, pyenv's, or one that uv downloads. Exits if there is
+    none."""
     tried = []
-    for where, python in candidates():
+    for where, python in candidates(wanted):
         found = version_of(python)
-        if found == VERSION:
+        if found == wanted:
             return python
         tried.append(f"  {where}: {'.'.join(map(str, found)) if found else 'none that runs'}")
-    version = ".".join(map(str, VERSION))
-    got = subprocess.run([uv, "python", "install", version], capture_output=True, text=True)
-    found = subprocess.run([uv, "python", "find", version], capture_output=True, text=True)
-    if found.returncode == 0 and version_of(found.stdout.strip()) == VERSION:
+    version = ".".join(map(str, wanted))
+    got = subprocess.run([uv, "python", "install", version], capture_output=True, encoding="utf-8")
+    found = subprocess.run([uv, "python", "find", version], capture_output=True, encoding="utf-8")
+    if found.returncode == 0 and version_of(found.stdout.strip()) == wanted:
         return found.stdout.strip()
     tried.append(f"  uv python install {version}: {(got.stderr.strip().splitlines() or ['found none'])[-1]}")
     sys.exit(
-        f"`make test` runs everything under Colab's versions too, and that takes a Python {version}. None is here:\n"
+        f"Everything is tested under other versions too, for which this takes a Python {version}. None is here:\n"
         + "\n".join(tried)
         + f"\nInstall one (python.org, your package manager, `pyenv install {version}`), then run this again. The "
         f"tests in the ordinary environment alone: .venv/{BIN}/python -m pytest"
     )
 
 
-def candidates() -> list[tuple[str, str]]:
-    """Where a Python 3.13 may be, in words, and what to call there."""
-    name = f"python{VERSION[0]}.{VERSION[1]}"
+def candidates(wanted: tuple[int, int]) -> list[tuple[str, str]]:
+    """Where a Python of that version may be, in words, and what to call there."""
+    name = f"python{wanted[0]}.{wanted[1]}"
     found = [("this Python", sys.executable)]
     if on_path := shutil.which(name):
         found.append((f"{name} on the PATH", on_path))
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
-    kept = pyenv.glob(f"{VERSION[0]}.{VERSION[1]}.*/{BIN}/python{EXE}")
+    kept = pyenv.glob(f"{wanted[0]}.{wanted[1]}.*/{BIN}/python{EXE}")
     latest_first = sorted(kept, key=lambda path: [int(n) for n in re.findall(r"\d+", path.parts[-3])], reverse=True)
     return found + [("pyenv's", str(path)) for path in latest_first]
 

@@ -1,8 +1,9 @@
 """Every test and notebook, in two environments at once: `make test`. Further words are pytest's.
 
 In the ordinary environment, whose output is shown as it comes; and with Colab's versions (tests/colab.txt), whose
-output is shown when that is done. There the notebooks' outputs are compared with nothing, and what is marked `once` is
-left out: it is about results, not about versions. The exit status is 0 only if both are green.
+output is shown when that is done. There the notebooks are run by a test (tests/test_colab_door.py), as Colab would:
+from their first cell, which fetches the project. What is marked `once` is left out there: it is about results, not
+about versions. The exit status is 0 only if both are green.
 
 Each has its share of the cores: two processes whose threads wait for each other's take more than twice as long.
 """
@@ -19,15 +20,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this f
 import colab_environment
 
 from utils.cores import cpu_cores
+from utils.words import speak_anywhere
 
 ORDINARY = (sys.executable, "-m", "pytest")
 COLAB_LIKE = (
     str(colab_environment.PYTHON), "-m", "pytest", "-o", "addopts=--import-mode=importlib --nbval-lax",
-    "-o", "cache_dir=.pytest_cache/colab", "-m", "not once",
+    "-o", "testpaths=tests", "-o", "cache_dir=.pytest_cache/colab", "-m", "not once",
 )  # fmt: skip
 
 
 def main() -> int:
+    speak_anywhere()
     os.chdir(colab_environment.ROOT)
     colab_environment.make()
     words = sys.argv[1:]

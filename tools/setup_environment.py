@@ -39,7 +39,7 @@ def main() -> None:
             f"one (python.org, your package manager, `uv python install 3.12`) and name it: make lab PYTHON=python3.12"
         )
     ready, wanted = Path(".venv", ".ready"), digest_of_inputs(cpu)
-    if ready.exists() and ready.read_text() == wanted:
+    if ready.exists() and ready.read_text(encoding="utf-8") == wanted:
         return
     uv = find_uv()
     size = "1.2" if cpu else "5"
@@ -56,7 +56,7 @@ def main() -> None:
         run(uv, "pip", "sync", *target, "requirements.txt")
     run(uv, "pip", "install", *target, "--no-deps", "--no-build-isolation", "-e", ".")
     quieten_jupyterlab()
-    ready.write_text(wanted)
+    ready.write_text(wanted, encoding="utf-8")
 
 
 def quieten_jupyterlab() -> None:
@@ -64,7 +64,7 @@ def quieten_jupyterlab() -> None:
     settings = Path(".venv", "share", "jupyter", "lab", "settings", "overrides.json")
     settings.parent.mkdir(parents=True, exist_ok=True)
     quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-    settings.write_text(json.dumps(quiet, indent=1))
+    settings.write_text(json.dumps(quiet, indent=1), encoding="utf-8")
 
 
 def digest_of_inputs(cpu: bool) -> str:

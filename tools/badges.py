@@ -1,0 +1,131 @@
+"""Writes the repository's address wherever it stands, after a fork has set it in pyproject.toml: `make badges`.
+
+What it does: puts `repository` and `branch` of [tool.bigger-and-deeper] into the badges of README and lessons, the
+lessons' first code cell, which fetches the project in Colab, and CITATION.cff; and into the notebooks' cells likewise.
+Those need not be executed again: outside Colab the address does nothing. With --check nothing is written: what would
+change is listed, and the exit status is 1 if there is anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this file as a module
+import build_notebooks
+from build_notebooks import LESSONS, ROOT, notebook_of, why_stale
+
+from utils.words import speak_anywhere
+
+TEXTS = ("README.md", "CITATION.cff", "CONTRIBUTING.md")
+COLAB, BINDER = "https://colab.research.google.com/github", "https://mybinder.org/v2/gh"
+
+OWN_BADGE = r"(\[!\[Open in Colab\]\([^)]*\)\]\([^)]*/notebooks/)[\w.-]*(\.ipynb\))"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the project lies on GitHub: `owner/name`, and the branch that the badges open."""
+
+    repository: str
+    branch: str
+
+    def __post_init__(self) -> None:
+        for name, value, pattern, example in (
+            ("repository", self.repository, r"[\w.-]+/[\w.-]+", "owner/name"),
+            ("branch", self.branch, r"[\w./-]+", "main"),
+        ):
+            if not isinstance(value, str) or not re.fullmatch(pattern, value, flags=re.ASCII):
+                raise ValueError(
+                    f"{name} in pyproject.toml, under [tool.bigger-and-deeper], must be like {example!r}, got {value!r}"
+                )
+
+    @property
+    def url(self) -> str:
+        return f"https://github.com/{self.repository}"
+
+    def written_into(self, text: str) -> str:
+        """The text with this address in place of whichever stands there."""
+        where = f"{self.repository}/{self.branch}"
+        for pattern, address in (
+            (rf"{COLAB}/[^\s)\"]+?(?=/notebooks\b)", f"{COLAB}/{self.repository}/blob/{self.branch}"),
+            (rf"{BINDER}/[^\s)?\"]+", f"{BINDER}/{where}"),
+            (r"https://github\.com/[\w.-]+/[\w.-]+(?=/actions/workflows/)", self.url),
+            (r"(?m)^repository-code: .*$", f'repository-code: "{self.url}"'),
+            (r'source, branch = "[^"]*", "[^"]*"', f'source, branch = "{self.url}", "{self.branch}"'),
+        ):
+            text = re.sub(pattern, lambda _, new=address: new, text)
+        return text
+
+
+def address() -> Address:
+    """What pyproject.toml says; ValueError for what is no address."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    settings = settings.get("bigger-and-deeper", {})
+    return Address(settings.get("repository"), settings.get("branch"))
+
+
+def texts() -> list[Path]:
+    """The files that hold the address, notebooks apart."""
+    return [path for name in TEXTS if (path := ROOT / name).exists()] + sorted(LESSONS.glob("*.md"))
+
+
+def write(here: Address, *, only_check: bool) -> list[str]:
+    """Put it into every file; which ones were changed, or would be."""
+    changed = []
+    for path in texts():
+        before = path.read_text(encoding="utf-8")
+        after = here.written_into(before)
+        if path.parent == LESSONS:  # the copy of another's opens itself
+            after = re.sub(OWN_BADGE, rf"\g<1>{path.stem}\g<2>", after)
+        if after == before:
+            continue
+        changed.append(path.name)
+        if only_check:
+            continue
+        was_fresh = path.parent == LESSONS and why_stale(path) is None
+        path.write_text(after, encoding="utf-8", newline="\n")
+        if was_fresh:
+            carry_over(path)
+    return changed
+
+
+def carry_over(lesson: Path) -> None:
+    """Write the lesson's cells into its notebook, which was up to date before, and is again after this."""
+    notebook = nbformat.read(notebook_of(lesson), as_version=4)
+    for cell, now in zip(notebook.cells, jupytext.read(lesson).cells, strict=True):
+        cell.source = now.source
+    notebook.metadata[build_notebooks.STAMP] = build_notebooks.stamp_of(lesson)
+    build_notebooks.put_in_place(notebook, lesson)
+
+
+def main() -> int:
+    speak_anywhere()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--check", action="store_true", help="write nothing, list what would change")
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    try:
+        here = address()
+    except ValueError as error:
+        parser.error(str(error))
+    changed = write(here, only_check=options.check)
+    for name in changed:
+        print(f"{name}: {'has another address' if options.check else 'written'}")
+    if not changed:
+        print(f"All of them lead to {here.url}, branch {here.branch}.")
+    elif options.check:
+        print("To do: make badges")
+    return int(options.check and bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

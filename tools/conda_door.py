@@ -1,0 +1,69 @@
+"""Follows environment.yml to the letter, without conda: `make test-conda`.
+
+conda's own part is a Python and pip; all else in that file is pip's. So this makes a virtual environment with that
+Python, gives pip the file's list, runs postBuild (which holds the file's further steps, and which Binder runs), and
+then does there what a student does: opens nothing but the notebooks folder, imports d2l, and runs the first lesson.
+It takes the network and 5 GB of disk, for a while: the environment is removed in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this file as a module
+import colab_environment
+from elsewhere import copy_project
+from setup_environment import BIN, EXE, ROOT, find_uv, run
+
+LESSON = "00_start_here.ipynb"
+CHECK = "import utils; from d2l import torch as d2l; print('utils:', utils.__file__); print('d2l:', d2l.__name__)"
+
+
+def main() -> int:
+    os.chdir(ROOT)
+    uv = find_uv()
+    python, packages = what_is_asked_for(Path("environment.yml").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        project, environment = Path(scratch, "project"), Path(scratch, "bigger-and-deeper")
+        copy_project(project)
+        run(uv, "venv", "--quiet", "--seed", "--python", colab_environment.find_python(uv, python), str(environment))
+        inside = environment / BIN / f"python{EXE}"
+        print(f"Installing what environment.yml lists: {' '.join(packages)} …", flush=True)
+        run(uv, "pip", "install", "--quiet", "--python", str(inside), *packages)
+        activated = os.environ | {
+            "PATH": f"{environment / BIN}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(environment),
+            "BIGGER_AND_DEEPER_RESULTS": str(Path(scratch, "results")),
+        }  # fmt: skip
+        notebook = ("-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--output-dir", scratch, LESSON)
+        for command, folder in (
+            (["sh", "./postBuild"], project),
+            ([str(inside), "-c", CHECK], project / "notebooks"),
+            ([str(inside), *notebook], project / "notebooks"),
+        ):
+            print(f"… {' '.join(command)}", flush=True)
+            if status := subprocess.run(command, cwd=folder, env=activated).returncode:
+                print(f"This failed (status {status}): environment.yml or postBuild has to change", file=sys.stderr)
+                return status
+        print(f"environment.yml and postBuild give what they should: {LESSON} ran.")
+    return 0
+
+
+def what_is_asked_for(text: str) -> tuple[tuple[int, int], list[str]]:
+    """Of environment.yml: conda's Python, and pip's list. ValueError if conda is asked for anything else."""
+    dependencies = yaml.safe_load(text)["dependencies"]
+    (by_pip,) = (entry["pip"] for entry in dependencies if isinstance(entry, dict))
+    by_conda = sorted(entry for entry in dependencies if isinstance(entry, str))
+    if not (found := re.fullmatch(r"pip python=(\d+)\.(\d+)", " ".join(by_conda))):
+        raise ValueError(f"environment.yml must ask conda for python=3.X and pip alone, got {', '.join(by_conda)}")
+    return (int(found[1]), int(found[2])), by_pip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
