@@ -7,8 +7,8 @@ ARGS ?=
 NAME =
 PY := .venv/bin/python
 
-.PHONY: help environment lab test test-quick test-oldest test-newest test-elsewhere test-conda curve experiments tune notebooks slides badges \
-	pictures bench lint links lock
+.PHONY: help environment lab test test-quick test-oldest test-newest test-elsewhere test-conda curve experiments tune \
+	notebooks slides badges pictures bench lint links lock
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -50,9 +50,9 @@ tune: environment    ## which learning rate suits each arm of an experiment; mak
 notebooks: environment    ## build the notebooks from lessons/ and execute them
 	@$(PY) tools/build_notebooks.py $(ARGS)
 
-slides: environment    ## a lesson as slides; make slides NAME=03_vgg_blocks
+slides: environment    ## a lesson as slides; make slides NAME=03_vgg_blocks TO=folder
 	@$(PY) -m jupyter nbconvert --to slides --SlidesExporter.reveal_width=1500 --SlidesExporter.reveal_height=1000 \
-	    --output-dir results/local/slides $(ARGS) notebooks/$(or $(NAME),*).ipynb
+	    --output-dir "$(or $(TO),results/local/slides)" $(ARGS) notebooks/$(or $(NAME),*).ipynb
 
 badges: environment    ## after a fork: write the address that pyproject.toml has into README, lessons and notebooks
 	@$(PY) tools/badges.py $(ARGS)

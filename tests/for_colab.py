@@ -21,12 +21,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from for_tools import tool
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-from elsewhere import copy_project  # noqa: E402
-
+elsewhere = tool("elsewhere")
 WHEELS = ROOT / ".venv-colab" / "wheels"
 NOT_IN_COLAB = ("d2l", "nbval", "hypothesis", "jupytext")
 SECONDS = 600  # for a cell
@@ -34,7 +33,7 @@ SECONDS = 600  # for a cell
 
 def snapshot(folder: Path, branch: str) -> Path:
     """A repository of the working tree as it is, what isn't committed too, with one commit on `branch`."""
-    copy_project(folder)
+    elsewhere.copy_project(folder)
     who = ("-c", "user.name=A test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
     made = ("init", "--quiet", f"--initial-branch={branch}")
     for words in (made, ("add", "--all"), (*who, "commit", "--quiet", "-m", "As it is")):
@@ -48,6 +47,14 @@ def git_environment(setting: str = "", value: str = "") -> dict[str, str]:
     alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
     one = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": setting, "GIT_CONFIG_VALUE_0": value} if setting else {}
     return inherited | alone | one
+
+
+def linked(source: str, target: str) -> None:
+    """A hard link, which takes no time; on another disk a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 class ImitatedColab:
@@ -79,7 +86,7 @@ class ImitatedColab:
         """Hard links: a copy in a second. What pip removes here is still there."""
         (theirs,) = (ROOT / ".venv-colab").glob("lib/python*/site-packages")
         left_out = shutil.ignore_patterns(*NOT_IN_COLAB, *(f"{name}-*.dist-info" for name in NOT_IN_COLAB))
-        shutil.copytree(theirs, self.site, copy_function=os.link, dirs_exist_ok=True, ignore=left_out)
+        shutil.copytree(theirs, self.site, copy_function=linked, dirs_exist_ok=True, ignore=left_out)
         (self.site / "google" / "colab").mkdir(parents=True, exist_ok=True)
         (self.site / "google" / "colab" / "__init__.py").touch()
         (self.site / "google_colab.pth").write_text("import google.colab\n", encoding="utf-8")

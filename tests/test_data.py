@@ -6,7 +6,6 @@ import errno
 import gzip
 import hashlib
 import http.server
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -21,6 +20,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ import platformdirs  # here, for nobody (see `as_nobody`) may not be able to
 import pytest
 import torch
 from for_data import be_killed_while_writing, fill
+from for_tools import tool
 from torch.nn import functional as F
 
 from utils import data
@@ -910,18 +911,8 @@ def test_other_folders_that_may_not_be_entered_say_so(tiny, nobodys, monkeypatch
     assert f"{raw} does not hold" in str(caught.value)
 
 
-def own_mounts():
-    """A command that runs another one where it may mount what it likes, which is gone with it; None where none can."""
-    for command in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(FileNotFoundError):
-            mount = [*command, "mount", "-t", "tmpfs", "tmpfs", folder]
-            if subprocess.run(mount, capture_output=True).returncode == 0:
-                return command
-    return None
-
-
 def test_a_full_disk_is_reported_and_left_clean(tiny, shared, apt):
-    if (command := own_mounts()) is None:
+    if not (command := tool("elsewhere").own_mounts()):
         pytest.skip("NOT TESTED: a cache on a full disk, for none can be mounted here.")
     apt()
     (shared / "full").mkdir()
@@ -1086,6 +1077,13 @@ def assert_given_up(url, said, tiny, cache, monkeypatch):
     assert socket.getdefaulttimeout() is None, "as it was"
 
 
+def test_a_proxy_that_is_set_wrong_is_said_and_the_next_source_is_tried(tiny, tmp_path, bad_mirror, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http:/none")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it has looked at the proxies already
+    assert_given_up(bad_mirror([]), "is the proxy set right?", tiny, tmp_path, monkeypatch)
+
+
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_mirror_is_given_up_whose_name_is_not_known(tiny, tmp_path, bad_mirror, monkeypatch, silent):
     from torchvision import datasets
@@ -1228,11 +1226,7 @@ def test_the_sample_is_part_of_the_real_data(sample, whole):
 
 
 def test_the_sample_is_what_its_tool_makes(whole):
-    path = ROOT / "tools" / "make_sample.py"
-    spec = importlib.util.spec_from_file_location("make_sample", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    made = tool.make_sample(whole)
+    made = tool("make_sample").make_sample(whole)
     assert made == data._read_all(data.SAMPLE_FOLDER, "", data.SAMPLE_FILES)
     assert {name: (len(x), hashlib.sha256(x).hexdigest()) for name, x in made.items()} == data.SAMPLE_FILES
 

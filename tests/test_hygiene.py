@@ -1,6 +1,6 @@
 """The repository stays healthy: layout, links, licences, hooks, workflow; and the tools that open the other doors."""
 
-import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +11,7 @@ from pathlib import Path
 import jupytext
 import pytest
 import yaml
+from for_tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -20,13 +21,6 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 WORKFLOW = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+): .*##", MAKEFILE, flags=re.M))
 LESSONS = sorted((ROOT / "lessons").glob("*.md"))
-
-
-def tool(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 links, lint = tool("links"), tool("lint")
@@ -99,7 +93,7 @@ def write(pages, text, name="README.md"):
     "text",
     [
         "[a](other.md)", "[a](other.md#the-data)", "[a](other.md#one-of-two)", "[a](https://example.org/none)",
-        "# Here\n[a](#here)", "`[a](none.md)`", "```\n[a](none.md)\n```", "[a](mailto:a@b.c)",
+        "# Here\n[a](#here)", "[a]: other.md", "`[a](none.md)`", "```\n[a](none.md)\n```", "[a](mailto:a@b.c)",
         "![a](results/reference/)",
         "your runs: `results/local/curve.svg`", "edit `lessons/NN_name.md`", "`tests/`, or `results/reference/`",
     ],
@@ -114,6 +108,7 @@ def test_what_is_there_is_no_broken_link(pages, text):
         ("[a](none.md)", "none.md"), ("![a](pictures/none.png)", "pictures/none.png"), ("[a](#none)", "#none"),
         ("[a](other.md#none)", "other.md#none"), ('<img src="none.svg">', "none.svg"),
         ("[![a](https://example.org/a.svg)](none.ipynb)", "none.ipynb"), ("see `tests/none.txt`", "tests/none.txt"),
+        ("[a]: none.md", "none.md"), ("```bash\n# None\n```\n[a](#none)", "#none"),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_found(pages, text, target):
@@ -196,9 +191,15 @@ def rows(text, heading):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
+def row_of(lesson, heading):
+    found = [row for row in rows(README, heading) if row[0] == lesson.stem[:2]]
+    assert len(found) == 1, f"README's table below {heading!r} needs one row for {lesson.name}"
+    return found[0]
+
+
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_the_readme_gives_each_lessons_times_as_the_lesson_does(lesson):
-    (row,) = (row for row in rows(README, "## To study on your own") if row[0] == lesson.stem[:2])
+    row = row_of(lesson, "## To study on your own")
     assert f"(notebooks/{lesson.stem}.ipynb)" in row[1]
     text = lesson.read_text(encoding="utf-8")
     read = re.search(r"It takes\* (\d+) minutes to read; (?:about|under) (\w+) minutes? to run on two CPU cores", text)
@@ -209,7 +210,7 @@ def test_the_readme_gives_each_lessons_times_as_the_lesson_does(lesson):
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_the_readme_tells_the_lecturer_how_long_each_lesson_is(lesson):
     """Slides: cells with a heading. Read aloud: the notes, at 130 words a minute."""
-    (row,) = (row for row in rows(README, "## To give a lecture") if row[0] == lesson.stem[:2])
+    row = row_of(lesson, "## To give a lecture")
     cells = jupytext.read(lesson).cells
     kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
     prose = [(kind, cell.source) for kind, cell in zip(kinds, cells, strict=True) if cell.cell_type == "markdown"]
@@ -237,6 +238,9 @@ def test_every_command_that_is_named_is_one(text):
 def test_contributing_walks_a_change_from_edit_to_green_in_under_ten_lines():
     walks = re.findall(r"```bash\n(.*?)```", CONTRIBUTING, flags=re.S)
     assert len(walks) >= 2 and all(len(walk.splitlines()) < 10 for walk in walks)
+    for walk in walks:
+        assert "make notebooks" in walk and "lint" in walk and "git commit" in walk
+    assert "README.md" in walks[0], "whose tables name each lesson"
 
 
 def test_every_door_in_contributings_table_is_opened_by_something_that_is_there():
@@ -365,7 +369,7 @@ def test_every_lower_bound_is_one_that_was_tested():
         assert Version(tested[requirement.name]) == Version(lowest), requirement
 
 
-def test_environment_yml_is_followed_to_the_letter():
+def test_of_environment_yml_conda_takes_a_python_and_pip_the_rest():
     python, packages = conda_door.what_is_asked_for((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert (
         python == (3, 12) and "torch==2.11.0" in packages and len(packages) == len(PROJECT["project"]["dependencies"])
@@ -381,26 +385,72 @@ def test_binder_finds_its_files_where_repo2docker_looks():
     assert "jupyterlab" in (ROOT / "environment.yml").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("unshare"), reason="a read-only mount is Linux's")
-def test_what_runs_elsewhere_really_cannot_write_there(tmp_path):
-    project = tmp_path / elsewhere.NAME
-    (project / "tools").mkdir(parents=True)
-    assert not elsewhere.is_read_only(project, (), Path(sys.executable))
-    (project / "tools" / "new").unlink()
+@pytest.mark.parametrize("mounts", [True, False], ids=["by a mount", "by permissions"])
+def test_what_runs_elsewhere_really_cannot_write_there(tmp_path, monkeypatch, mounts):
+    if os.name != "posix" or (mounts and not elsewhere.own_mounts()):
+        pytest.skip("NOT TESTED: a folder that is mounted so that it can't be written, for none can be mounted here.")
+    if not mounts:
+        if os.geteuid() == 0:
+            pytest.skip("root heeds no permissions")
+        monkeypatch.setattr(elsewhere, "own_mounts", lambda: ())
+    project, python = tmp_path / elsewhere.NAME, Path(sys.executable)
+    project.mkdir()
+    (project / "old").write_text("as it was", encoding="utf-8")
+    assert not elsewhere.is_read_only(project, (), python) and [*project.iterdir()] == [project / "old"]
     with elsewhere.read_only(project) as prefix:
-        if subprocess.run([*prefix, "true"], capture_output=True).returncode:
-            pytest.skip("NOT TESTED: a folder that can't be written, for this machine lets nobody mount one")
-        assert elsewhere.is_read_only(project, prefix, Path(sys.executable))
-        code = "open('new', 'w')"
-        run = subprocess.run([*prefix, sys.executable, "-c", code], capture_output=True, text=True)
-        assert run.returncode == 1 and "Read-only file system" in run.stderr and not (project / "new").exists()
-        where = subprocess.run([*prefix, "pwd"], capture_output=True, text=True).stdout.strip()
+        assert elsewhere.is_read_only(project, prefix, python)
+        change = subprocess.run([*prefix, sys.executable, "-c", "open('old', 'w')"], cwd=project, capture_output=True)
+        assert change.returncode == 1 and (project / "old").read_text(encoding="utf-8") == "as it was"
+        where = subprocess.run([*prefix, "pwd"], cwd=project, capture_output=True, encoding="utf-8").stdout.strip()
         assert Path(where) == project
-    (project / "new").touch()
+    assert not elsewhere.is_read_only(project, (), python), "it can be removed"
+
+
+def test_a_probe_that_does_not_start_is_no_proof(tmp_path):
+    with pytest.raises(RuntimeError, match="doesn't start"):
+        elsewhere.is_read_only(tmp_path, ("false",), Path(sys.executable))
 
 
 def test_the_copy_has_what_the_project_has_and_no_environment(tmp_path):
     elsewhere.copy_project(tmp_path / "copy")
     names = {path.name for path in (tmp_path / "copy").iterdir()}
     assert {"utils", "tests", "pyproject.toml", ".github"} <= names
-    assert not {name for name in names if name.startswith((".venv", ".uv", ".git"))} - {".gitignore", ".gitattributes", ".github"}
+    assert not {name for name in names if name.startswith((".venv", ".uv"))} and ".git" not in names
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not shutil.which("make"), reason="no make here")
+def test_make_slides_writes_the_slides_and_the_notes_and_skips_the_rest(tmp_path):
+    command = ["make", "slides", "NAME=00_start_here", f"TO={tmp_path}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    page = (tmp_path / "00_start_here.slides.html").read_text(encoding="utf-8")
+    assert "What can your device do?" in page and '<aside class="notes">' in page and "width: 1500" in page
+    assert "google.colab" not in page, "what is to be skipped"
+
+
+def test_every_test_that_is_too_slow_for_every_day_is_there_and_most_are_quick():
+    slow = (ROOT / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()[1:]
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    for line in slow:
+        file, _, name = line.partition("::")
+        assert f"def {name}(" in sources[Path(file).name], f"{line} is gone: run the tests with --keep-slow"
+    tests = sum(len(re.findall(r"^def test_", source, flags=re.M)) for source in sources.values())
+    assert len(slow) < 0.25 * tests and '-m "not slow"' in MAKEFILE
+
+
+def test_what_is_slow_is_measured(tmp_path):
+    for name in ("conftest.py", "tests/conftest.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    (tmp_path / "tests" / "test_it.py").write_text(
+        "import time, pytest\n@pytest.mark.parametrize('n', [1, 2])\ndef test_slow(n): time.sleep(0.4)\n"
+        "def test_quick(): pass\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    subprocess.run([*command, "--keep-slow"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()[1:] == [
+        "tests/test_it.py::test_slow"
+    ]
+    left = subprocess.run([*command, "-m", "not slow"], cwd=tmp_path, check=True, capture_output=True, encoding="utf-8")
+    assert "1 passed, 2 deselected" in left.stdout

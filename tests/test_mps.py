@@ -50,11 +50,13 @@ def mac():
     kept = device_name, fastest_dtype
     for function in kept:
         function.cache_clear()
-    with pretend_mps():
-        yield
-        assert not lacking
-    for function in kept:
-        function.cache_clear()
+    try:
+        with pretend_mps():
+            yield
+            assert not lacking
+    finally:
+        for function in kept:
+            function.cache_clear()
 
 
 def seeded(architecture, where="cpu"):
@@ -139,7 +141,7 @@ def test_the_apple_gpu_is_picked_and_named():
 
 
 def test_macs_with_other_chips_have_other_names(monkeypatch):
-    said = SimpleNamespace(stdout="Apple M3 Pro\n")
+    said = SimpleNamespace(stdout="Apple M3 Pro\n", returncode=0)
     monkeypatch.setattr(device.sys, "platform", "darwin")
     monkeypatch.setattr(device.subprocess, "run", lambda command, **_: said)
     monkeypatch.setattr(device, "Path", lambda path: ROOT / "no such file")

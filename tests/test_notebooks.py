@@ -1,7 +1,6 @@
 """The notebooks are what their lessons say, and the code that a lesson teaches is the code that utils keeps."""
 
 import ast
-import importlib.util
 import itertools
 import json
 import os
@@ -15,6 +14,7 @@ import jupytext
 import nbformat
 import pytest
 import torch
+from for_tools import tool
 from torch import nn
 
 from utils import blocks, models
@@ -28,9 +28,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What would tell whose machine a notebook was built on.
 MACHINES_FOLDERS = {"/home/", "/Users/", "/root/", "/tmp/", "\\Users\\", str(Path.home()), str(ROOT)}
 
-spec = importlib.util.spec_from_file_location("build_notebooks", ROOT / "tools" / "build_notebooks.py")
-build_notebooks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build_notebooks)
+build_notebooks = tool("build_notebooks")
 
 
 def names(paths):

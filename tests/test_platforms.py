@@ -285,11 +285,47 @@ def test_programs_speak_into_an_old_code_page():
     assert said.count("usage: ") == len(names) and "Running on " in said and "THIS IS A SAMPLE" in said
 
 
-SPEAKING = ("curve", "experiments", "tune", "bench", "pictures", "make_sample", "build_notebooks", "install_chromium")
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
+BEFORE_THE_ENVIRONMENT = ("setup_environment", "colab_environment", "lock")  # any Python runs them, an old one too
 
 
-@pytest.mark.parametrize("name", SPEAKING)
-def test_each_program_sees_to_that_first(name):
-    tree = ast.parse((ROOT / "tools" / f"{name}.py").read_text("utf-8"))
+@pytest.mark.parametrize("file", TOOLS, ids=lambda file: file.stem)
+def test_each_program_sees_to_that_first_or_says_nothing_that_an_old_code_page_lacks(file):
+    tree = ast.parse(file.read_text("utf-8"))
+    if file.stem in BEFORE_THE_ENVIRONMENT:
+        words = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        "".join(words).encode("cp1252")
+        return
     (main,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     assert ast.unparse(main.body[0]) == "speak_anywhere()"
+
+
+@pytest.mark.parametrize("file", TOOLS, ids=lambda file: file.stem)
+def test_each_program_can_be_imported_by_the_processes_that_it_starts(file):
+    """A spawned process imports the program that spawned it; without the guard it would run it again."""
+    last = ast.parse(file.read_text("utf-8")).body[-1]
+    assert isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'"
+
+
+# What a path of POSIX is for here, each where it need not be there.
+POSIX_PATHS = {
+    "utils/cores.py": {"/proc/self/cgroup", "/sys/fs/cgroup"},  # a container's share of the cores
+    "utils/data.py": {"/usr/share/datasets/fashion-mnist"},  # Debian's package
+    "utils/device.py": {"/proc/cpuinfo", "/usr/sbin/sysctl"},  # a processor's name on Linux, on a Mac
+    "tools/install_chromium.py": {
+        "/etc/os-release",  # is it Debian?
+        "/Applications/Chromium.app/Contents/MacOS/Chromium",
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    },
+}
+
+
+def test_no_path_of_posix_is_used_but_where_it_need_not_be_there():
+    found = {}
+    for file in PROGRAM:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"/\w+/\S", node.value):
+                found.setdefault(file.relative_to(ROOT).as_posix(), set()).add(node.value)
+    assert found == POSIX_PATHS

@@ -1,9 +1,9 @@
 """Writes the repository's address wherever it stands, after a fork has set it in pyproject.toml: `make badges`.
 
-What it does: puts `repository` and `branch` of [tool.bigger-and-deeper] into the badges of README and lessons, the
-lessons' first code cell, which fetches the project in Colab, and CITATION.cff; and into the notebooks' cells likewise.
-Those need not be executed again: outside Colab the address does nothing. With --check nothing is written: what would
-change is listed, and the exit status is 1 if there is anything.
+What it does: puts `repository` and `branch` of [tool.bigger-and-deeper] into the badges of README and lessons and into
+CITATION.cff; and gives each lesson its badge and its first cell, which is lessons/first_cell.py with that address. It
+writes both into the notebooks, too, which need not be executed again: outside Colab that cell does nothing. With
+--check nothing is written: what would change is listed, and the exit status is 1 if there is anything.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
 import nbformat
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this file as a module
 import build_notebooks
-from build_notebooks import LESSONS, ROOT, notebook_of, why_stale
+from build_notebooks import LESSONS, ROOT, notebook_of, why_stale, write_whole
 
 from utils.words import speak_anywhere
 
 TEXTS = ("README.md", "CITATION.cff", "CONTRIBUTING.md")
 COLAB, BINDER = "https://colab.research.google.com/github", "https://mybinder.org/v2/gh"
 
+FIRST_CELL = r"(?s)(tags: \[colab\]\n---\n).*?(\n```)"
 OWN_BADGE = r"(\[!\[Open in Colab\]\([^)]*\)\]\([^)]*/notebooks/)[\w.-]*(\.ipynb\))"
 
 
@@ -83,28 +83,47 @@ def write(here: Address, *, only_check: bool) -> list[str]:
     changed = []
     for path in texts():
         before = path.read_text(encoding="utf-8")
-        after = here.written_into(before)
-        if path.parent == LESSONS:  # the copy of another's opens itself
-            after = re.sub(OWN_BADGE, rf"\g<1>{path.stem}\g<2>", after)
-        if after == before:
-            continue
-        changed.append(path.name)
+        is_lesson = path.parent == LESSONS
+        after = of_lesson(path, here) if is_lesson else here.written_into(before)
+        notebook = carried_over(path, here) if is_lesson and notebook_of(path).exists() else None
+        if notebook is not None:
+            changed.append(notebook_of(path).name)
+        if after != before:
+            changed.append(path.name)
         if only_check:
             continue
-        was_fresh = path.parent == LESSONS and why_stale(path) is None
-        path.write_text(after, encoding="utf-8", newline="\n")
-        if was_fresh:
-            carry_over(path)
+        was_fresh = notebook is not None and why_stale(path) is None
+        if after != before:
+            write_whole(path, after)
+        if notebook is not None:
+            if was_fresh:
+                notebook.metadata[build_notebooks.STAMP] = build_notebooks.stamp_of(path)
+            build_notebooks.put_in_place(notebook, path)
     return changed
 
 
-def carry_over(lesson: Path) -> None:
-    """Write the lesson's cells into its notebook, which was up to date before, and is again after this."""
+def of_lesson(lesson: Path, here: Address) -> str:
+    """A lesson's text with its own badge, if it has one, and the first cell that all have."""
+    text = here.written_into(lesson.read_text(encoding="utf-8"))
+    text = re.sub(OWN_BADGE, rf"\g<1>{lesson.stem}\g<2>", text)
+    return re.sub(FIRST_CELL, lambda found: f"{found[1]}{first_cell(here)}{found[2]}", text, count=1)
+
+
+def first_cell(here: Address) -> str:
+    return here.written_into((LESSONS / "first_cell.py").read_text(encoding="utf-8")).strip()
+
+
+def carried_over(lesson: Path, here: Address) -> nbformat.NotebookNode | None:
+    """The lesson's notebook with the same badge and first cell; None if it has them."""
     notebook = nbformat.read(notebook_of(lesson), as_version=4)
-    for cell, now in zip(notebook.cells, jupytext.read(lesson).cells, strict=True):
-        cell.source = now.source
-    notebook.metadata[build_notebooks.STAMP] = build_notebooks.stamp_of(lesson)
-    build_notebooks.put_in_place(notebook, lesson)
+    before = [cell.source for cell in notebook.cells]
+    for cell in notebook.cells:
+        cell.source = here.written_into(cell.source)
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(OWN_BADGE, rf"\g<1>{lesson.stem}\g<2>", cell.source)
+        elif "colab" in cell.metadata.get("tags", []):
+            cell.source = first_cell(here)
+    return notebook if before != [cell.source for cell in notebook.cells] else None
 
 
 def main() -> int:

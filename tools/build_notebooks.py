@@ -102,10 +102,14 @@ def build(lesson: Path) -> None:
 def put_in_place(notebook: nbformat.NotebookNode, lesson: Path) -> None:
     """Write the lesson's notebook: all of it or nothing."""
     nbformat.validate(notebook)
-    target = notebook_of(lesson)
-    part = target.with_suffix(".part")
+    write_whole(notebook_of(lesson), nbformat.writes(notebook))
+
+
+def write_whole(target: Path, text: str) -> None:
+    """All of the file or nothing, whenever it is interrupted."""
+    part = target.with_name(f".{target.name}.part")
     try:
-        part.write_text(nbformat.writes(notebook), encoding="utf-8", newline="\n")
+        part.write_text(text, encoding="utf-8", newline="\n")
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)

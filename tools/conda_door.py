@@ -1,8 +1,8 @@
 """Follows environment.yml to the letter, without conda: `make test-conda`.
 
 conda's own part is a Python and pip; all else in that file is pip's. So this makes a virtual environment with that
-Python, gives pip the file's list, runs postBuild (which holds the file's further steps, and which Binder runs), and
-then does there what a student does: opens nothing but the notebooks folder, imports d2l, and runs the first lesson.
+Python, has pip install the file's list, as conda would, runs postBuild (the file's further steps, which Binder runs),
+and then does there what a student does: in the folder of the notebooks imports utils and d2l, and runs a lesson.
 It takes the network and 5 GB of disk, for a while: the environment is removed in the end.
 """
 
@@ -22,11 +22,16 @@ import colab_environment
 from elsewhere import copy_project
 from setup_environment import BIN, EXE, ROOT, find_uv, run
 
+from utils.words import speak_anywhere
+
 LESSON = "00_start_here.ipynb"
 CHECK = "import utils; from d2l import torch as d2l; print('utils:', utils.__file__); print('d2l:', d2l.__name__)"
 
 
 def main() -> int:
+    speak_anywhere()
+    if os.name != "posix":
+        sys.exit("This takes Linux or macOS: postBuild is a shell script.")
     os.chdir(ROOT)
     uv = find_uv()
     python, packages = what_is_asked_for(Path("environment.yml").read_text(encoding="utf-8"))
@@ -36,7 +41,9 @@ def main() -> int:
         run(uv, "venv", "--quiet", "--seed", "--python", colab_environment.find_python(uv, python), str(environment))
         inside = environment / BIN / f"python{EXE}"
         print(f"Installing what environment.yml lists: {' '.join(packages)} …", flush=True)
-        run(uv, "pip", "install", "--quiet", "--python", str(inside), *packages)
+        listed = Path(scratch, "pip.txt")
+        listed.write_text("\n".join(packages), encoding="utf-8")
+        run(str(inside), "-m", "pip", "install", "--quiet", "-r", str(listed))
         activated = os.environ | {
             "PATH": f"{environment / BIN}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(environment),
             "BIGGER_AND_DEEPER_RESULTS": str(Path(scratch, "results")),
@@ -49,7 +56,7 @@ def main() -> int:
         ):
             print(f"… {' '.join(command)}", flush=True)
             if status := subprocess.run(command, cwd=folder, env=activated).returncode:
-                print(f"This failed (status {status}): environment.yml or postBuild has to change", file=sys.stderr)
+                print(f"This failed (status {status}): {' '.join(command)}, in {folder}", file=sys.stderr)
                 return status
         print(f"environment.yml and postBuild give what they should: {LESSON} ran.")
     return 0

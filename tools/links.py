@@ -1,17 +1,21 @@
 """Looks whether the links of README, lessons and docstrings lead anywhere: `make links`.
 
 The relative ones (files, pictures, headings) are looked up, and the exit status is 1 if one leads nowhere. The others
-are listed with where they stand; with --fetch each is asked for, which takes the network and half a minute.
+are listed with where they stand; with --fetch each is asked for but those that lead to this repository itself, which
+takes the network and half a minute.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import io
 import re
+import subprocess
 import sys
 import tokenize
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,7 +28,8 @@ from utils.words import speak_anywhere
 ROOT = Path(__file__).resolve().parent.parent
 PROSE = ("*.md", "lessons/*.md", "results/**/*.md", ".github/**/*.md")
 CODE = ("utils/**/*.py", "tools/*.py", "tests/*.py")
-TARGET = r"\]\(<?([^)\s>]+)|(?:src|href)=\"([^\"]+)\""  # [words](target), ![words](target), <img src="target">
+# [words](target), ![words](target), <img src="target">, [words]: target
+TARGET = r"\]\(<?([^)\s>]+)|(?:src|href)=\"([^\"]+)\"|(?m:^\[[^\]]+\]: +(\S+))"
 # What a docstring or a comment calls a file of ours: `tests/colab.txt`, results/reference/.
 OUR_FILE = r"(?<![\w/.~-])((?:lessons|notebooks|results|tests|tools|utils)/[\w./-]*\w(?:\.\w+|/)(?![\w*{/-]))"
 URL = r"https?://[^\s)\"'<>\]}`]+[^\s)\"'<>\]}`.,;:]"
@@ -41,6 +46,7 @@ def main() -> int:
     broken = sorted({f"{where}: {target} is not there" for where, target in broken_links(ROOT)})
     external = external_links(ROOT)
     if options.fetch:
+        external = {url: places for url, places in external.items() if not is_our_own(url)}
         with ThreadPoolExecutor(8) as threads:
             answers = dict(zip(external, threads.map(answer, external), strict=True))
         broken += [f"{url}: {said} ({', '.join(external[url])})" for url, said in answers.items() if said]
@@ -59,7 +65,7 @@ def broken_links(root: Path) -> Iterator[tuple[str, str]]:
     for path in files(root, PROSE):
         text, where = path.read_text(encoding="utf-8"), path.relative_to(root).as_posix()
         for pair in re.findall(TARGET, without_code(text)):
-            target = pair[0] or pair[1]
+            target = "".join(pair)
             if not re.match(r"[a-z]+:", target) and not leads_somewhere(target, path):
                 yield where, target
         yield from ((where, target) for target in missing_files(text, root))
@@ -78,15 +84,25 @@ def missing_files(words: str, root: Path) -> list[str]:
 def leads_somewhere(target: str, path: Path) -> bool:
     """Is the file there that `path` links to, and the heading in it?"""
     file, _, heading = unquote(target).partition("#")
-    found = (path.parent / file) if file else path
-    if not found.exists():
+    found = (path.parent / file).resolve() if file else path
+    if not found.exists() or is_ignored(found):
         return False
     return not heading or (found.suffix == ".md" and heading in anchors(found.read_text(encoding="utf-8")))
 
 
+@functools.cache
+def is_ignored(path: Path) -> bool:
+    """Is it a file that a clone wouldn't have, because git ignores it? Without git, none is."""
+    try:
+        asked = subprocess.run(["git", "check-ignore", "--quiet", str(path)], cwd=ROOT, capture_output=True)
+    except OSError:
+        return False
+    return asked.returncode == 0
+
+
 def anchors(text: str) -> set[str]:
     """What GitHub calls the headings of a page: lower case, hyphens for spaces, no punctuation."""
-    headings = re.findall(r"^#+ +(.+?) *#*$", text, flags=re.M)
+    headings = re.findall(r"^#+ +(.+?) *#*$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -115,6 +131,12 @@ def external_links(root: Path) -> dict[str, list[str]]:
             for url in re.findall(URL, words):
                 found.setdefault(url, []).append(path.relative_to(root).as_posix())
     return {url: sorted({*places}) for url, places in sorted(found.items()) if not url.startswith(NOT_OPENED)}
+
+
+def is_our_own(url: str) -> bool:
+    """Does it lead to this repository? It is wherever a fork has put it, and may not be public yet."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["bigger-and-deeper"]
+    return f"/{settings['repository']}" in url
 
 
 def files(root: Path, patterns: tuple[str, ...]) -> list[Path]:

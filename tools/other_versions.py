@@ -20,8 +20,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this file as a module
 import colab_environment
+from build_notebooks import write_whole
 from lock import GROUPS
 from setup_environment import BIN, EXE, OLDEST, ROOT, find_uv, run
+
+from utils.words import speak_anywhere
 
 RESOLUTIONS = {"oldest": ("lowest-direct", OLDEST), "newest": ("highest", colab_environment.VERSION)}
 KEPT = ROOT / "tests" / "oldest.txt"
@@ -29,6 +32,7 @@ PYTEST = ("-o", "addopts=--import-mode=importlib --nbval-lax", "-m", "not once")
 
 
 def main() -> int:
+    speak_anywhere()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("which", choices=RESOLUTIONS)
     parser.add_argument("--only-make", action="store_true", help="make the environment, and test nothing")
@@ -48,7 +52,7 @@ def main() -> int:
 def keep(pins: Path) -> None:
     """Write down which versions everything was green with: a test holds the lower bounds to them."""
     versions = "\n".join(direct(pins.read_text(encoding="utf-8")))
-    KEPT.write_text(f"# What `make test-oldest` was last green with.\n#\n{versions}\n", encoding="utf-8", newline="\n")
+    write_whole(KEPT, f"# What `make test-oldest` was last green with.\n#\n{versions}\n")
 
 
 def make(which: str) -> Path:

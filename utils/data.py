@@ -385,6 +385,8 @@ def _from_mirrors(name: str, mirrors: Sequence[str]) -> bytes:
             reasons.append(f"{url}: {_in_one_line(error)}")
         except HTTPException as error:
             reasons.append(f"{url}: the answer is not HTTP ({_in_one_line(error)})")
+        except ValueError as error:  # UnicodeError too: an address, or a proxy's, that is none
+            reasons.append(f"{url}: cannot be asked for ({_in_one_line(error)}); is the proxy set right?")
     raise _Unavailable("; ".join(reasons))
 
 

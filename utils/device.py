@@ -88,7 +88,11 @@ def _apple_chip() -> str:
     if sys.platform != "darwin":
         return ""
     ask = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-    return subprocess.run(ask, capture_output=True, encoding="utf-8", errors="replace").stdout.strip()
+    try:
+        found = subprocess.run(ask, capture_output=True, encoding="utf-8", errors="replace", timeout=20)
+    except (OSError, subprocess.TimeoutExpired):  # then it goes by what Python says
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
 
 
 def synchronize(device: torch.device | str) -> None:
