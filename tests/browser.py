@@ -155,11 +155,12 @@ class Notebook(ABC):
     """A notebook in a browser's window: run its cells, restart its kernel, find what it shows."""
 
     cell_css: ClassVar[str]
-    handle_css: ClassVar[str]  # of a slider
+    # A slider's handle, and from there its track: of ipywidgets 8; of ipywidgets 7, in whichever front end.
+    handle_css = ".noUi-handle, .ui-slider-handle"
     prompt_css: ClassVar[str]  # beside a cell's input: the cell's number, or a star while it runs or waits to
     kernel_css: ClassVar[str]  # where the kernel's name stands
     idle_css: ClassVar[str]
-    track_from_handle: ClassVar[str]
+    track_from_handle = "xpath=ancestor::*[contains(@class, 'noUi-target') or contains(@class, 'ui-slider')][1]"
     error_css: ClassVar[str]  # a traceback below a cell, or what was written to stderr
     run_selected: ClassVar[tuple[str, str]]  # a menu, and what is chosen from it
     busy = "[*]"
@@ -300,8 +301,6 @@ class LabNotebook(Notebook):
     """JupyterLab 4 with ipywidgets 8."""
 
     cell_css = '.jp-Notebook .jp-Cell[data-windowed-list-index="{number}"]'  # not each is in the page at each time
-    handle_css = ".noUi-handle"
-    track_from_handle = "xpath=ancestor::*[contains(@class, 'noUi-target')]"
     prompt_css = ".jp-InputPrompt"
     kernel_css = ".jp-NotebookPanel-toolbar .jp-KernelName"
     idle_css = '.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]'
@@ -331,8 +330,6 @@ class ClassicNotebook(Notebook):
     """Notebook 6.5 with ipywidgets 7: the front end of that generation that can be had without Colab."""
 
     cell_css = "#notebook-container > .cell:nth-child({place})"
-    handle_css = ".ui-slider-handle"
-    track_from_handle = "xpath=ancestor::*[contains(@class, 'ui-slider')][1]"
     prompt_css = ".input_prompt"
     kernel_css = "#kernel_indicator"
     idle_css = "#kernel_indicator_icon.kernel_idle_icon"

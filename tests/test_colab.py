@@ -32,8 +32,9 @@ def test_the_pins_lie_within_the_projects_ranges():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     ranges = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
     assert {"torch", "torchvision", "numpy", "pandas", "matplotlib", "ipywidgets"} <= PINS.keys() & ranges.keys()
-    for name in PINS.keys() & ranges.keys():
+    for name in PINS.keys() & ranges.keys() - {"ipywidgets"}:  # 7 is Colab's alone: JupyterLab 4 doesn't draw it
         assert PINS[name] in ranges[name], name
+    assert PINS["ipywidgets"] == "7.7.1"
     assert "3.13.0" in Requirement(f"python{project['requires-python']}").specifier
 
 

@@ -274,7 +274,8 @@ def test_where_only_pip_has_no_network_the_lessons_can_go_on(colab, tmp_path):
 def test_a_version_beyond_what_the_project_is_made_for_is_named(monkeypatch, capsys):
     from utils import colab
 
-    monkeypatch.setattr(colab, "_version", {"torch": "3.1.0", "numpy": "9.0.0rc1"}.get)
+    here = {"torch": "3.1.0", "numpy": "9.0.0rc1", "ipywidgets": "7.7.1"}  # the last as Colab has it, and tested
+    monkeypatch.setattr(colab, "_version", here.get)
     monkeypatch.setattr(colab, "_pip_install", lambda requirements: "")
     colab.set_up()
     lines = capsys.readouterr().out.splitlines()

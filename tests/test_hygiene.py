@@ -435,13 +435,14 @@ def test_every_test_that_is_too_slow_for_every_day_is_there_and_most_are_quick()
         file, _, name = line.partition("::")
         assert f"def {name}(" in sources[Path(file).name], f"{line} is gone: run the tests with --keep-slow"
     tests = sum(len(re.findall(r"^def test_", source, flags=re.M)) for source in sources.values())
-    assert len(slow) < 0.25 * tests and '-m "not slow"' in MAKEFILE
+    assert len(slow) < 0.35 * tests and '-m "not slow"' in MAKEFILE
 
 
 def test_what_is_slow_is_measured(tmp_path):
-    for name in ("conftest.py", "tests/conftest.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-    shutil.copy(ROOT / "conftest.py", tmp_path)
+    """In a folder of its own, whose tests have a budget of half a second together."""
+    (tmp_path / "tests").mkdir()
+    conftest = (ROOT / "conftest.py").read_text(encoding="utf-8")
+    (tmp_path / "conftest.py").write_text(conftest.replace("BUDGET = 90 ", "BUDGET = 0.5 "), encoding="utf-8")
     (tmp_path / "tests" / "test_it.py").write_text(
         "import time, pytest\n@pytest.mark.parametrize('n', [1, 2])\ndef test_slow(n): time.sleep(0.4)\n"
         "def test_quick(): pass\n",
@@ -449,8 +450,7 @@ def test_what_is_slow_is_measured(tmp_path):
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     subprocess.run([*command, "--keep-slow"], cwd=tmp_path, check=True, capture_output=True)
-    assert (tmp_path / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()[1:] == [
-        "tests/test_it.py::test_slow"
-    ]
+    kept = (tmp_path / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()
+    assert kept[1:] == ["tests/test_it.py::test_slow"]
     left = subprocess.run([*command, "-m", "not slow"], cwd=tmp_path, check=True, capture_output=True, encoding="utf-8")
     assert "1 passed, 2 deselected" in left.stdout
