@@ -77,7 +77,7 @@ class ImitatedColab:
         (kernels / "kernel.json").write_text(json.dumps(specification), encoding="utf-8")
         self.environment = git_environment(f"url.{where}.insteadOf", url) | {
             "JUPYTER_PATH": str(folder / "jupyter"), "IPYTHONDIR": str(folder / "ipython"),
-            "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS), "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS.as_uri(), "PIP_CONFIG_FILE": os.devnull,
         }  # fmt: skip
         for name in ("PYTHONPATH", "VIRTUAL_ENV"):
             self.environment.pop(name, None)

@@ -28,7 +28,7 @@ VERSION = (3, 13)
 # What Colab lacks, and what it might lack some day: the wheels that are kept.
 TO_INSTALL = ("d2l", "filelock", "tqdm")
 WHEELS = ENVIRONMENT / "wheels"
-# What the tests need, and what the project needs that Colab lacks: in the versions of requirements.txt.
+# What the tests need, and what Colab has in versions that tests/colab.txt doesn't name: in those of requirements.txt.
 BESIDES = ("platformdirs", "filelock", "nbval", "hypothesis", "psutil", "pyyaml", "packaging", "jupytext")
 
 

@@ -33,32 +33,40 @@ def main() -> int:
     if os.name != "posix":
         sys.exit("This takes Linux or macOS: postBuild is a shell script.")
     os.chdir(ROOT)
-    uv = find_uv()
     python, packages = what_is_asked_for(Path("environment.yml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         project, environment = Path(scratch, "project"), Path(scratch, "bigger-and-deeper")
         copy_project(project)
-        run(uv, "venv", "--quiet", "--seed", "--python", colab_environment.find_python(uv, python), str(environment))
-        inside = environment / BIN / f"python{EXE}"
-        print(f"Installing what environment.yml lists: {' '.join(packages)} …", flush=True)
-        listed = Path(scratch, "pip.txt")
-        listed.write_text("\n".join(packages), encoding="utf-8")
-        run(str(inside), "-m", "pip", "install", "--quiet", "-r", str(listed))
-        activated = os.environ | {
-            "PATH": f"{environment / BIN}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(environment),
-            "BIGGER_AND_DEEPER_RESULTS": str(Path(scratch, "results")),
-        }  # fmt: skip
-        notebook = ("-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--output-dir", scratch, LESSON)
-        for command, folder in (
-            (["sh", "./postBuild"], project),
-            ([str(inside), "-c", CHECK], project / "notebooks"),
-            ([str(inside), *notebook], project / "notebooks"),
-        ):
-            print(f"… {' '.join(command)}", flush=True)
-            if status := subprocess.run(command, cwd=folder, env=activated).returncode:
-                print(f"This failed (status {status}): {' '.join(command)}, in {folder}", file=sys.stderr)
-                return status
-        print(f"environment.yml and postBuild give what they should: {LESSON} ran.")
+        make(environment, python, packages)
+        return follow(project, environment, Path(scratch))
+
+
+def make(environment: Path, python: tuple[int, int], packages: list[str]) -> None:
+    """What `conda env create` makes: that Python, and what pip is told to install."""
+    uv = find_uv()
+    run(uv, "venv", "--quiet", "--seed", "--python", colab_environment.find_python(uv, python), str(environment))
+    print(f"Installing what environment.yml lists: {' '.join(packages)} …", flush=True)
+    listed = environment / "pip.txt"
+    listed.write_text("\n".join(packages), encoding="utf-8")
+    run(str(environment / BIN / f"python{EXE}"), "-m", "pip", "install", "--quiet", "-r", str(listed))
+
+
+def follow(project: Path, environment: Path, scratch: Path) -> int:
+    """The further steps, then a student's: 0, or the status of the first that fails."""
+    python, notebooks = str(environment / BIN / f"python{EXE}"), project / "notebooks"
+    activated = os.environ | {
+        "PATH": f"{environment / BIN}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(environment),
+        "BIGGER_AND_DEEPER_RESULTS": str(scratch / "results"),
+    }  # fmt: skip
+    lesson = ("-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(scratch), LESSON)
+    for command, folder in (
+        (["sh", "./postBuild"], project), ([python, "-c", CHECK], notebooks), ([python, *lesson], notebooks),
+    ):  # fmt: skip
+        print(f"… {' '.join(command)}", flush=True)
+        if status := subprocess.run(command, cwd=folder, env=activated).returncode:
+            print(f"This failed (status {status}): {' '.join(command)}, in {folder}", file=sys.stderr)
+            return status
+    print(f"environment.yml and postBuild give what they should: {LESSON} ran.")
     return 0
 
 
