@@ -6,6 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
+# In what is published, this would tell whose machine it was made on.
+FOLDERS_OF_A_MACHINE = r"/(home|Users|root|tmp)/|\\Users\\"
 sys.path.insert(0, str(ROOT / "tools"))  # where they look for each other
 
 

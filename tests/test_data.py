@@ -49,7 +49,7 @@ def whole():
     lines = []
     found = load_fashion_mnist(report=lines.append)
     if found.is_sample:
-        pytest.skip("NOT TESTED against the real data, which is nowhere to be had:\n" + "\n".join(lines))
+        pytest.skip("NOT TESTED: the real data, which is nowhere to be had:\n" + "\n".join(lines))
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jupytext
 import pytest
 import yaml
-from for_tools import tool
+from for_tools import FOLDERS_OF_A_MACHINE, tool
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def test_nothing_is_large_left_over_or_of_one_system():
 def test_nobodys_machine_is_named_in_results():
     for path in (ROOT / "results" / "reference").rglob("*"):
         if path.is_file():
-            found = re.search(rb"/home/|/Users/|/root/|/tmp/|\\Users\\", path.read_bytes())
+            found = re.search(FOLDERS_OF_A_MACHINE.encode(), path.read_bytes())
             assert not found, (path.name, found)
 
 
@@ -391,7 +391,7 @@ def test_what_runs_elsewhere_really_cannot_write_there(tmp_path, monkeypatch, mo
         pytest.skip("NOT TESTED: a folder that is mounted so that it can't be written, for none can be mounted here.")
     if not mounts:
         if os.geteuid() == 0:
-            pytest.skip("root heeds no permissions")
+            pytest.skip("NOT TESTED: a folder without permissions, for this is root, who heeds none.")
         monkeypatch.setattr(elsewhere, "own_mounts", lambda: ())
     project, python = tmp_path / elsewhere.NAME, Path(sys.executable)
     project.mkdir()

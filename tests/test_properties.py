@@ -385,7 +385,7 @@ def test_autocast_to_bfloat16_gives_nearly_the_same_loss(recipe):
 def test_compiled_or_not_the_loss_is_the_same(backend, monkeypatch):
     """Without dropout, whose random numbers a compiler may draw in another order. A fused kernel rounds less often."""
     if backend == "inductor" and not any(map(_runs, ("c++", "g++", "clang++"))):
-        pytest.skip("NO C++ COMPILER HERE: what torch.compile generates for the CPU can't be tried")
+        pytest.skip("NOT TESTED: what torch.compile generates for the CPU, for there is no C++ compiler here.")
     usual, used = nn.Module.compile, []
 
     def compile_with(self, *arguments, **options):
