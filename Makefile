@@ -1,8 +1,8 @@
 # What you can type. Each is a line or two over a tool; `make` alone lists them.
 # Where there is no make (Windows), the README says what to type instead.
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done || echo python3)
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c \
+	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done || echo python3)
 ARGS ?=
 NAME =
 PY := .venv/bin/python

@@ -32,6 +32,23 @@ def pytest_collection_modifyitems(config, items) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_collection_finish(session) -> None:
+    """A list made from some of the tests would call all others quick."""
+    if not session.config.getoption("keep_slow"):
+        return
+    there = {path.name for path in (Path(__file__).parent / "tests").glob("test_*.py")}
+    if missing := there - {item.path.name for item in session.items}:
+        raise pytest.UsageError(
+            f"--keep-slow takes a run of every test in the ordinary environment: of {', '.join(sorted(missing)[:3])} "
+            f"there is none. Type: .venv/bin/python -m pytest -o addopts=--import-mode=importlib --keep-slow tests"
+        )
+
+
+def pytest_deselected(items) -> None:
+    if items and items[0].config.getoption("keep_slow"):
+        raise pytest.UsageError(f"--keep-slow takes a run of every test, and {len(items)} are left out: no -k, no -m")
+
+
 def keep_slow(reports) -> None:
     """Measured in this run: the quickest tests, as many as there is time for every day, and then the rest."""
     seconds: dict[str, float] = {}
@@ -43,7 +60,7 @@ def keep_slow(reports) -> None:
     for name in sorted(seconds.keys() - {*slow}, key=seconds.get):
         left -= seconds[name]
         slow += [name] * (left < 0)
-    head = f"# What takes more than {BUDGET} s, the quickest first, as a run of all with --keep-slow has measured it.\n"
+    head = f"# What is left out so that the rest takes {BUDGET} s, as a run of all with --keep-slow has measured it.\n"
     SLOW.write_text(head + "\n".join(sorted(slow)) + "\n", encoding="utf-8", newline="\n")
 
 
@@ -52,8 +69,9 @@ def keep_slow(reports) -> None:
 LOUD = "NOT TESTED: "  # a reason for skipping that begins so is said at the end, and not only with -rs
 
 
-def pytest_terminal_summary(terminalreporter, config) -> None:
-    if config.getoption("keep_slow"):
+def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
+    ran_to_its_end = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if config.getoption("keep_slow") and ran_to_its_end:
         keep_slow([report for kind in ("passed", "failed", "") for report in terminalreporter.stats.get(kind, ())])
     skipped = [report for report in terminalreporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)]
     reasons = [report.longrepr[2].partition(LOUD)[2] for report in skipped]

@@ -99,6 +99,7 @@ def fork(tmp_path, monkeypatch):
     for module in (badges, badges.build_notebooks):
         monkeypatch.setattr(module, "ROOT", tmp_path)
         monkeypatch.setattr(module, "LESSONS", tmp_path / "lessons")
+    monkeypatch.setattr(badges, "FIRST_CELL", tmp_path / "lessons" / "first_cell.py")
     monkeypatch.setattr(badges.build_notebooks, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(badges.build_notebooks, "UTILS", tmp_path / "utils")
     monkeypatch.setattr(sys, "argv", ["badges.py"])
@@ -115,24 +116,34 @@ def set_address(fork, **settings):
 
 
 def test_one_setting_and_one_command_move_all_addresses_and_no_notebook_is_stale(fork, monkeypatch, capsys):
+    """To a name and a branch in which stands what the paths of the notebooks hold, too."""
     monkeypatch.chdir(fork)
-    set_address(fork, repository="a-school/deeper", branch="autumn/2027")
+    old, new, branch = HERE.repository, "a-school/notebooks", "autumn/notebooks-2027"
+    set_address(fork, repository=new, branch=branch)
     assert badges.main() == 0
     capsys.readouterr()
-    old, new = HERE.repository, "a-school/deeper"
     for path in (
         *fork.glob("*.md"),
         fork / "CITATION.cff",
-        *fork.glob("lessons/*.md"),
+        *fork.glob("lessons/*.*"),
         *fork.glob("notebooks/*.ipynb"),
     ):
         text = path.read_text(encoding="utf-8")
         assert f"/{old}" not in text, path.name
         if path.suffix == ".ipynb":
-            assert f"{new}/blob/autumn/2027/notebooks/{path.name}" in text
-            assert f'source, branch = \\"https://github.com/{new}\\", \\"autumn/2027\\"' in text
+            assert f"{new}/blob/{branch}/notebooks/{path.name}" in text
+            assert f'source, branch = \\"https://github.com/{new}\\", \\"{branch}\\"' in text
     assert all(badges.why_stale(lesson) is None for lesson in badges.build_notebooks.LESSONS.glob("*.md"))
-    assert badges.main() == 0 and "All of them lead to https://github.com/a-school/deeper" in capsys.readouterr().out
+    assert badges.main() == 0 and f"All of them lead to https://github.com/{new}, " in capsys.readouterr().out
+
+
+def test_a_notebook_that_a_merge_has_broken_waits_to_be_built_anew(fork, monkeypatch, capsys):
+    monkeypatch.chdir(fork)
+    (fork / "notebooks" / "01_lenet.ipynb").write_text("<<<<<<< ours\n", encoding="utf-8")
+    set_address(fork, branch="other")
+    assert badges.main() == 0
+    printed = capsys.readouterr().out
+    assert "01_lenet.md: written" in printed and "01_lenet.ipynb" not in printed and "02_alexnet.ipynb" in printed
 
 
 def test_a_notebook_that_was_stale_stays_so(fork, monkeypatch):

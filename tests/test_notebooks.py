@@ -14,7 +14,7 @@ import jupytext
 import nbformat
 import pytest
 import torch
-from for_tools import FOLDERS_OF_A_MACHINE, tool
+from for_tools import of_this_machine, tool
 from torch import nn
 
 from utils import blocks, models
@@ -25,8 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "lessons").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-# What would tell whose machine a notebook was built on.
-OF_THIS_MACHINE = "|".join((FOLDERS_OF_A_MACHINE, re.escape(str(Path.home())), re.escape(str(ROOT))))
+OF_THIS_MACHINE = of_this_machine()
 
 build_notebooks = tool("build_notebooks")
 
@@ -75,7 +74,7 @@ def test_the_notebook_is_fit_to_be_published(path):
             assert cell.execution_count, f"not executed: {cell.source[:60]}"
             for output in cell.outputs:
                 assert output.output_type != "error"
-                found = re.search(OF_THIS_MACHINE, str(output))
+                found = OF_THIS_MACHINE.search(str(output))
                 assert not found, f"{found[0]} in the output of: {cell.source[:60]}"
             size = len(json.dumps(cell.outputs))
             assert size < 200_000, f"{size:,} bytes of output: {cell.source[:60]}"

@@ -936,6 +936,13 @@ def test_without_ensurepip_the_systems_package_is_named(setup, monkeypatch):
     assert not (setup.folder / ".uv").exists() and not setup.venv.exists()
 
 
+def test_a_python_that_nobody_has_tested_yet_is_named_once(setup, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 99, 1, "final", 0))
+    assert setup.main()
+    assert "With Python 3.99 nobody has tested this project yet; with up to 3.13, yes." in capsys.readouterr().out
+    assert not setup.main() and not capsys.readouterr().out, "the environment is there"
+
+
 def test_a_python_that_is_too_old_is_told_so(setup, monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 8, 10, "final", 0))
     with pytest.raises(SystemExit, match=r"needs Python 3\.11 or later(?s:.)*make lab PYTHON=python3"):

@@ -27,7 +27,8 @@ from utils.words import speak_anywhere
 TEXTS = ("README.md", "CITATION.cff", "CONTRIBUTING.md")
 COLAB, BINDER = "https://colab.research.google.com/github", "https://mybinder.org/v2/gh"
 
-FIRST_CELL = r"(?s)(tags: \[colab\]\n---\n).*?(\n```)"
+FIRST_CELL = LESSONS / "first_cell.py"
+CELL = r"(?s)(tags: \[colab\]\n---\n).*?(\n```)"
 OWN_BADGE = r"(\[!\[Open in Colab\]\([^)]*\)\]\([^)]*/notebooks/)[\w.-]*(\.ipynb\))"
 
 
@@ -56,7 +57,7 @@ class Address:
         """The text with this address in place of whichever stands there."""
         where = f"{self.repository}/{self.branch}"
         for pattern, address in (
-            (rf"{COLAB}/[^\s)\"]+?(?=/notebooks\b)", f"{COLAB}/{self.repository}/blob/{self.branch}"),
+            (rf"{COLAB}/[^\s)\"]+?(?=/notebooks/[\w.-]+\.ipynb)", f"{COLAB}/{self.repository}/blob/{self.branch}"),
             (rf"{BINDER}/[^\s)?\"]+", f"{BINDER}/{where}"),
             (r"https://github\.com/[\w.-]+/[\w.-]+(?=/actions/workflows/)", self.url),
             (r"(?m)^repository-code: .*$", f'repository-code: "{self.url}"'),
@@ -75,7 +76,7 @@ def address() -> Address:
 
 def texts() -> list[Path]:
     """The files that hold the address, notebooks apart."""
-    return [path for name in TEXTS if (path := ROOT / name).exists()] + sorted(LESSONS.glob("*.md"))
+    return [path for name in TEXTS if (path := ROOT / name).exists()] + [FIRST_CELL, *sorted(LESSONS.glob("*.md"))]
 
 
 def write(here: Address, *, only_check: bool) -> list[str]:
@@ -83,7 +84,7 @@ def write(here: Address, *, only_check: bool) -> list[str]:
     changed = []
     for path in texts():
         before = path.read_text(encoding="utf-8")
-        is_lesson = path.parent == LESSONS
+        is_lesson = path.parent == LESSONS and path != FIRST_CELL
         after = of_lesson(path, here) if is_lesson else here.written_into(before)
         notebook = carried_over(path, here) if is_lesson and notebook_of(path).exists() else None
         if notebook is not None:
@@ -106,16 +107,20 @@ def of_lesson(lesson: Path, here: Address) -> str:
     """A lesson's text with its own badge, if it has one, and the first cell that all have."""
     text = here.written_into(lesson.read_text(encoding="utf-8"))
     text = re.sub(OWN_BADGE, rf"\g<1>{lesson.stem}\g<2>", text)
-    return re.sub(FIRST_CELL, lambda found: f"{found[1]}{first_cell(here)}{found[2]}", text, count=1)
+    return re.sub(CELL, lambda found: f"{found[1]}{first_cell(here)}{found[2]}", text, count=1)
 
 
 def first_cell(here: Address) -> str:
-    return here.written_into((LESSONS / "first_cell.py").read_text(encoding="utf-8")).strip()
+    """The cell that all lessons begin with, with this address."""
+    return here.written_into(FIRST_CELL.read_text(encoding="utf-8")).strip()
 
 
 def carried_over(lesson: Path, here: Address) -> nbformat.NotebookNode | None:
-    """The lesson's notebook with the same badge and first cell; None if it has them."""
-    notebook = nbformat.read(notebook_of(lesson), as_version=4)
+    """The lesson's notebook with the same badge and first cell; None if it has them, or has to be built anew anyway."""
+    try:
+        notebook = nbformat.read(notebook_of(lesson), as_version=4)
+    except ValueError:  # no JSON, such as what a merge leaves
+        return None
     before = [cell.source for cell in notebook.cells]
     for cell in notebook.cells:
         cell.source = here.written_into(cell.source)

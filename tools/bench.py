@@ -160,6 +160,7 @@ def where_the_book_looks(data: FashionMNIST) -> Iterator[str]:
 
 
 def images_per_s(epoch: Epoch) -> float:
+    """Time one epoch."""
     start = time.perf_counter()
     images = epoch()
     return images / (time.perf_counter() - start)

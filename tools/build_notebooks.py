@@ -44,6 +44,7 @@ def stamp_of(lesson: Path) -> dict[str, str]:
 
 
 def notebook_of(lesson: Path) -> Path:
+    """Where the lesson's notebook is, or will be."""
     return NOTEBOOKS / f"{lesson.stem}.ipynb"
 
 

@@ -63,6 +63,7 @@ def digest_of_inputs() -> str:
 
 
 def besides() -> list[str]:
+    """What Colab hasn't and the tests need, as pins."""
     return [pin for name in BESIDES for pin in pins_of(name)]
 
 

@@ -26,7 +26,7 @@ from utils.words import speak_anywhere
 
 NAME = "Größer und tiefer"
 NOT_COPIED = (".git", ".venv*", ".uv", ".*_cache", "__pycache__", "*.egg-info", ".ipynb_checkpoints", "local")
-PYTEST = ("-o", "addopts=--import-mode=importlib --nbval-lax", "-p", "no:cacheprovider")
+PYTEST = ("-p", "no:cacheprovider")
 TRY = """
 import errno, os, sys
 try:
@@ -48,7 +48,9 @@ def main() -> int:
         project, cache = Path(scratch, NAME), Path(scratch, "cache")
         copy_project(project)
         cache.mkdir()
-        made = subprocess.run([sys.executable, str(project / "tools" / "setup_environment.py")])
+        alone = {} if own_mounts() else {"UV_LINK_MODE": "copy"}  # else what loses its permissions is uv's cache, too
+        making = [sys.executable, str(project / "tools" / "setup_environment.py")]
+        made = subprocess.run(making, env={**os.environ, **alone})
         if made.returncode:
             return made.returncode
         python = project / ".venv" / BIN / f"python{EXE}"

@@ -107,6 +107,7 @@ def anchors(text: str) -> set[str]:
 
 
 def without_code(text: str) -> str:
+    """A page without what it quotes: no link is made of that."""
     return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
 
 

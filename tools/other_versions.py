@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this file as a module
 import colab_environment
+import install_chromium
 from build_notebooks import write_whole
 from lock import GROUPS
 from setup_environment import BIN, EXE, OLDEST, ROOT, find_uv, run
@@ -51,6 +52,9 @@ def main() -> int:
 
 def keep(pins: Path) -> None:
     """Write down which versions everything was green with: a test holds the lower bounds to them."""
+    if not install_chromium.find_chromium():
+        print(f"{KEPT.name} stays as it is: without a browser nobody has seen the explorers. {install_chromium.TO_DO}")
+        return
     versions = "\n".join(direct(pins.read_text(encoding="utf-8")))
     write_whole(KEPT, f"# What `make test-oldest` was last green with.\n#\n{versions}\n")
 

@@ -71,6 +71,7 @@ def photograph(notebook: LabNotebook, name: str, code: str) -> None:
 
 
 def train(notebook: LabNotebook) -> None:
+    """Train the explorer's network for 30 s, as a student does, and wait until it stands in the plot."""
     explorer = notebook.explorer
     explorer.get_by_role("button", name="30 s").click()
     explorer.get_by_role("button", name="Train").click()

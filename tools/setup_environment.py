@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OLDEST = (3, 11)
+OLDEST, NEWEST = (3, 11), (3, 13)  # that are tested
 BIN = "Scripts" if os.name == "nt" else "bin"
 EXE = ".exe" if os.name == "nt" else ""
 CPU_REQUIREMENTS = "requirements-cpu.txt"
@@ -41,6 +41,8 @@ def main() -> None:
     ready, wanted = Path(".venv", ".ready"), digest_of_inputs(cpu)
     if ready.exists() and ready.read_text(encoding="utf-8") == wanted:
         return
+    if (here := sys.version_info[:2]) > NEWEST:
+        print("With Python {}.{} nobody has tested this project yet; with up to {}.{}, yes.".format(*here, *NEWEST))
     uv = find_uv()
     size = "1.2" if cpu else "5"
     print(f"Making the environment in .venv (about {size} GB; the first time it is downloaded) …", flush=True)
