@@ -35,7 +35,7 @@ test-newest: environment    ## every test with the newest versions that there ar
 test-elsewhere: environment    ## every test from a folder that can't be written, "Größer und tiefer"
 	@$(PY) tools/elsewhere.py $(ARGS)
 
-test-conda: environment    ## environment.yml and postBuild, followed to the letter, and a lesson run with what they give
+test-conda: environment    ## environment.yml and postBuild, and README's lines for pip, to the letter; a lesson run with each
 	@$(PY) tools/conda_door.py $(ARGS)
 
 curve: environment    ## train the small networks, print their table, write results and plot

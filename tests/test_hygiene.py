@@ -384,6 +384,14 @@ def test_of_environment_yml_conda_takes_a_python_and_pip_the_rest():
         conda_door.what_is_asked_for("dependencies: [python=3.12, pip, numpy, {pip: [torch]}]")
 
 
+def test_of_the_readme_pip_is_given_what_stands_there():
+    lines = conda_door.lines_for_pip(README)
+    commands = [line.partition("#")[0].strip() for line in lines.splitlines()]
+    assert commands == ["pip install -e .", "pip install --no-deps d2l==1.0.3", "pip install scipy requests"]
+    with pytest.raises(ValueError, match=r"no lines of bash after \*\*pip"):
+        conda_door.lines_for_pip("**pip.** It is easy.\n")
+
+
 def test_binder_finds_its_files_where_repo2docker_looks():
     """In the root, for there is no folder `binder` or `.binder`. Beside environment.yml it reads no requirements."""
     assert not (ROOT / "binder").exists() and not (ROOT / ".binder").exists()

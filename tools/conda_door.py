@@ -1,9 +1,10 @@
-"""Follows environment.yml to the letter, without conda: `make test-conda`.
+"""Follows environment.yml to the letter, without conda, and then README's lines for pip: `make test-conda`.
 
 conda's own part is a Python and pip; all else in that file is pip's. So this makes a virtual environment with that
 Python, has pip install the file's list, as conda would, runs postBuild (the file's further steps, which Binder runs),
-and then does there what a student does: in the folder of the notebooks imports utils and d2l, and runs a lesson.
-It takes the network and 5 GB of disk, for a while: the environment is removed in the end.
+and then does there what a student does: in the folder of the notebooks imports utils and d2l, and runs a lesson. The
+same once more in an environment that has nothing but what README has you type.
+It takes the network and 10 GB of disk, for a while: the environments are removed in the end.
 """
 
 from __future__ import annotations
@@ -34,24 +35,33 @@ def main() -> int:
         sys.exit("This takes Linux or macOS: postBuild is a shell script.")
     os.chdir(ROOT)
     python, packages = what_is_asked_for(Path("environment.yml").read_text(encoding="utf-8"))
+    steps = lines_for_pip(Path("README.md").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        project, environment = Path(scratch, "project"), Path(scratch, "bigger-and-deeper")
+        project, by_conda, by_hand = (Path(scratch, name) for name in ("project", "bigger-and-deeper", "by-hand"))
         copy_project(project)
-        make(environment, python, packages)
-        return follow(project, environment, Path(scratch))
+        make(by_conda, python)
+        install(by_conda, packages)
+        if status := follow(["sh", "./postBuild"], project, by_conda, Path(scratch)):
+            return status
+        make(by_hand, python)
+        return follow(["sh", "-e", "-c", steps], project, by_hand, Path(scratch))
 
 
-def make(environment: Path, python: tuple[int, int], packages: list[str]) -> None:
-    """What `conda env create` makes: that Python, and what pip is told to install."""
+def make(environment: Path, python: tuple[int, int]) -> None:
+    """That Python and pip, and nothing else."""
     uv = find_uv()
     run(uv, "venv", "--quiet", "--seed", "--python", colab_environment.find_python(uv, python), str(environment))
+
+
+def install(environment: Path, packages: list[str]) -> None:
+    """As `conda env create` does what stands under `pip:`."""
     print(f"Installing what environment.yml lists: {' '.join(packages)} …", flush=True)
     listed = environment / "pip.txt"
     listed.write_text("\n".join(packages), encoding="utf-8")
     run(str(environment / BIN / f"python{EXE}"), "-m", "pip", "install", "--quiet", "-r", str(listed))
 
 
-def follow(project: Path, environment: Path, scratch: Path) -> int:
+def follow(steps: list[str], project: Path, environment: Path, scratch: Path) -> int:
     """The further steps, then a student's: 0, or the status of the first that fails."""
     python, notebooks = str(environment / BIN / f"python{EXE}"), project / "notebooks"
     activated = os.environ | {
@@ -60,14 +70,21 @@ def follow(project: Path, environment: Path, scratch: Path) -> int:
     }  # fmt: skip
     lesson = ("-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(scratch), LESSON)
     for command, folder in (
-        (["sh", "./postBuild"], project), ([python, "-c", CHECK], notebooks), ([python, *lesson], notebooks),
+        (steps, project), ([python, "-c", CHECK], notebooks), ([python, *lesson], notebooks),
     ):  # fmt: skip
         print(f"… {' '.join(command)}", flush=True)
         if status := subprocess.run(command, cwd=folder, env=activated).returncode:
             print(f"This failed (status {status}): {' '.join(command)}, in {folder}", file=sys.stderr)
             return status
-    print(f"environment.yml and postBuild give what they should: {LESSON} ran.")
+    print(f"{environment.name}: all is there, {LESSON} ran.", flush=True)
     return 0
+
+
+def lines_for_pip(readme: str) -> str:
+    """What README has one type who has an environment already. ValueError if it says that no more."""
+    if not (found := re.search(r"(?m)^\*\*pip\.\*\*[^`]*\n```bash\n(.*?)^```$", readme, flags=re.DOTALL)):
+        raise ValueError("README.md has no lines of bash after **pip.**")
+    return found[1]
 
 
 def what_is_asked_for(text: str) -> tuple[tuple[int, int], list[str]]:

@@ -70,7 +70,8 @@ def copy_project(target: Path) -> None:
 def environment(cache: Path) -> dict[str, str]:
     """This process's, with what is written elsewhere: caches, bytecode."""
     home = {"HOME": str(cache)} if sys.platform == "darwin" else {"XDG_CACHE_HOME": str(cache)}
-    return {**os.environ, **home, "MPLCONFIGDIR": str(cache), "PYTHONPYCACHEPREFIX": str(cache)}
+    each = dict.fromkeys(("MPLCONFIGDIR", "PYTHONPYCACHEPREFIX", "RUFF_CACHE_DIR"), str(cache))
+    return {**os.environ, **home, **each}
 
 
 @contextmanager
