@@ -17,7 +17,7 @@ def _results_of_its_own():
 # --- the slow ones ----------------------------------------------------------------------------------------------------
 
 SLOW = Path(__file__).parent / "tests" / "slow.txt"
-BUDGET = 90  # seconds, for all that is quick
+BUDGET = 75  # seconds, for all that is quick
 ALL_OF_IT = ("tests/test_browser.py", "tests/test_experiments.py", "tests/test_workers.py")  # browsers, processes
 
 
