@@ -51,6 +51,8 @@ notebooks: environment    ## build the notebooks from lessons/ and execute them
 	@$(PY) tools/build_notebooks.py $(ARGS)
 
 slides: environment    ## a lesson as slides; make slides NAME=03_vgg_blocks TO=folder
+	@test -z "$(NAME)" || test -e "notebooks/$(NAME).ipynb" || { \
+	    echo "There is no lesson $(NAME); there are:" `cd notebooks; ls *.ipynb | sed 's/.ipynb$$//'` >&2; exit 2; }
 	@$(PY) -m jupyter nbconvert --to slides --SlidesExporter.reveal_width=1500 --SlidesExporter.reveal_height=1000 \
 	    --output-dir "$(or $(TO),results/local/slides)" $(ARGS) notebooks/$(or $(NAME),*).ipynb
 

@@ -205,6 +205,9 @@ def test_both_run_pytest_and_the_second_runs_the_notebooks_as_colab_would(run_te
     tool_, makefile = run_tests.module, (ROOT / "Makefile").read_text(encoding="utf-8")
     assert tool_.ORDINARY == (sys.executable, "-m", "pytest")
     assert tool_.COLAB_LIKE[0].startswith(".venv-colab") and tool_.COLAB_LIKE[1:3] == ("-m", "pytest")
-    assert "addopts=--import-mode=importlib --nbval-lax" in tool_.COLAB_LIKE and "not once" in tool_.COLAB_LIKE
+    assert (
+        "addopts=--import-mode=importlib --nbval-lax" in tool_.COLAB_LIKE
+        and "not once and not system" in tool_.COLAB_LIKE
+    )
     assert "testpaths=tests" in tool_.COLAB_LIKE, "tests/test_colab_door.py runs them"
     assert "tools/run_tests.py $(ARGS)" in makefile

@@ -176,7 +176,17 @@ def test_check_writes_nothing_and_says_what_would_change(fork, monkeypatch, caps
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("repository", "deeper"), ("repository", "https://github.com/a/b"), ("branch", "my branch"), ("branch", "")],
+    [
+        ("repository", "deeper"),
+        ("repository", "https://github.com/a/b"),
+        ("branch", "my branch"),
+        ("branch", ""),
+        ("repository", "a/b.git"),
+        ("repository", "../.."),
+        ("branch", "/main/"),
+        ("branch", "-x"),
+        ("branch", "a..b"),
+    ],
 )
 def test_what_is_no_address_is_refused_before_anything_is_written(fork, monkeypatch, capsys, name, value):
     monkeypatch.chdir(fork)
@@ -260,6 +270,20 @@ def test_without_a_network_it_says_so_and_leaves_nothing(origin, tmp_path):
     assert raised.value.evalue.startswith(f"{HERE.url}, branch {HERE.branch}: not fetched. See that there is a network")
     assert "127.0.0.1" in raised.value.evalue, "what git said"
     assert not [*offline.content.iterdir()]
+
+
+@pytest.mark.parametrize("what", ["an empty folder", "a folder", "a file"])
+def test_something_else_of_its_name_is_left_as_it_is_and_named(tmp_path, monkeypatch, what):
+    theirs = tmp_path / "bigger-and-deeper"
+    theirs.write_text("notes", encoding="utf-8") if what == "a file" else theirs.mkdir()
+    if what == "a folder":
+        (theirs / "homework").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(FileExistsError, match=f"^{re.escape(str(theirs))} is not this project: rename it, and run "):
+        exec(SET_UP, {})
+    assert [*tmp_path.iterdir()] == [theirs]
 
 
 @in_colab

@@ -504,6 +504,7 @@ def pooled(tiny, tmp_path_factory):
     return SimpleNamespace(records=records, lines=lines, beside=beside, workers_left=workers_of(), folder=folder)
 
 
+@pytest.mark.system
 def test_one_bar_shows_all_workers(tiny, tmp_path, capsys, monkeypatch):
     """Both are seen under way at once, and the bar never goes back."""
     long = replace(SHORT, epochs=150)
@@ -575,6 +576,7 @@ def started(tiny, tmp_path, monkeypatch):
     assert list(runs_in(tmp_path, ONE)) == [run.key for run in plan(ONE, tiny)], "what is finished is kept"
 
 
+@pytest.mark.system
 def test_workers_that_die_while_they_start_are_an_error_with_advice(started):
     with pytest.raises(
         RuntimeError, match=r"Most likely memory ran out(?s:.)*workers=1(?s:.)* in a script .* __name__ =="
@@ -609,6 +611,7 @@ def worked_by(monkeypatch):
 
 
 @posix
+@pytest.mark.system
 def test_a_worker_that_dies_is_replaced_and_its_run_tried_again(tiny, tmp_path, worked_by, monkeypatch):
     monkeypatch.setenv("KILLED_ONCE", str(tmp_path / "flag"))
     worked_by(killed_once)
@@ -622,6 +625,7 @@ def test_a_worker_that_dies_is_replaced_and_its_run_tried_again(tiny, tmp_path, 
 
 
 @posix
+@pytest.mark.system
 def test_a_run_whose_worker_dies_twice_is_marked_as_failed_and_the_rest_goes_on(tiny, tmp_path, worked_by, trained):
     worked_by(killed_with_large)
     records, lines = swept(TWO, tiny, tmp_path, workers=2)
@@ -653,6 +657,7 @@ if __name__ == "__main__":
 UNGUARDED = SWEEP.replace('if __name__ == "__main__":', "if True:")
 
 
+@pytest.mark.system
 def test_a_script_without_its_guard_ends_and_is_told_so(tiny, tmp_path):
     """Not: the processes wait for the file that the first one holds, and that one for them."""
     (tmp_path / "sweep.py").write_text(UNGUARDED, encoding="utf-8")
@@ -674,6 +679,7 @@ def test_a_tilde_is_the_home_folder(tiny, tmp_path, monkeypatch, by):
     assert (tmp_path / "mine" / "one.jsonl").exists() and not Path("~").exists()
 
 
+@pytest.mark.system
 def test_another_error_in_a_worker_is_raised_with_where_it_was(tiny, tmp_path, worked_by):
     worked_by(broken)
     with pytest.raises(LookupError, match="a bug") as caught:
@@ -707,6 +713,7 @@ def sweeping(tiny, tmp_path):
 
 
 @posix
+@pytest.mark.system
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(sweeping, tiny, tmp_path, trained):
     info, process = sweeping
     wait_until(lambda: runs_in(tmp_path, UNENDING), "the short run")
@@ -722,6 +729,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(sweeping, tiny, tmp_
 
 
 @posix
+@pytest.mark.system
 def test_the_workers_of_a_killed_process_end(sweeping):
     info, process = sweeping
     wait_until(lambda: len(workers_of(info)) == 2, "two workers")
@@ -754,6 +762,7 @@ for line in sys.stdin:
 
 
 @posix
+@pytest.mark.system
 def test_killed_at_twenty_random_moments_every_run_is_in_the_file_exactly_once(tiny, tmp_path):
     several = replace(TWO, name="several", seeds=tuple(range(12)))
     (tmp_path / "zygote.py").write_text(ZYGOTE, encoding="utf-8")
@@ -794,6 +803,7 @@ def test_killed_at_twenty_random_moments_every_run_is_in_the_file_exactly_once(t
 
 
 @posix
+@pytest.mark.system
 def test_killed_with_its_workers_at_work_every_run_is_in_the_file_exactly_once(tiny, tmp_path):
     several = replace(TWO, name="several", arms=tuple(Arm(a.architecture, replace(SHORT, epochs=20)) for a in TWO.arms))
     several = replace(several, seeds=tuple(range(8)))
@@ -836,6 +846,7 @@ def test_two_sweeps_at_once_into_one_folder_share_one_set_of_runs(tiny, tmp_path
 
 
 @posix
+@pytest.mark.system
 def test_a_second_process_waits_for_the_first_even_if_that_is_killed(sweeping, tiny, tmp_path, trained):
     """The lock goes with the process: nobody waits for a dead one."""
     _, process = sweeping
@@ -870,6 +881,7 @@ def test_a_full_disk_is_named_keeps_what_was_finished_and_leaves_no_half_line(ti
 
 
 @posix
+@pytest.mark.system
 def test_a_full_disk_ends_the_workers_too(tiny, tmp_path, monkeypatch):
     def append(self, record):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -22,6 +22,7 @@ WORKFLOW = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="ut
 TARGETS = set(re.findall(r"^([a-z-]+): .*##", MAKEFILE, flags=re.M))
 LESSONS = sorted((ROOT / "lessons").glob("*.md"))
 
+pytestmark = pytest.mark.system
 
 links, lint = tool("links"), tool("lint")
 other_versions, conda_door, elsewhere = tool("other_versions"), tool("conda_door"), tool("elsewhere")
@@ -209,12 +210,12 @@ def test_the_readme_gives_each_lessons_times_as_the_lesson_does(lesson):
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_the_readme_tells_the_lecturer_how_long_each_lesson_is(lesson):
-    """Slides: cells with a heading. Read aloud: the notes, at 130 words a minute."""
+    """Slides: pages, one below another too. Read aloud: the notes, at 130 words a minute."""
     row = row_of(lesson, "## To give a lecture")
     cells = jupytext.read(lesson).cells
     kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
     prose = [(kind, cell.source) for kind, cell in zip(kinds, cells, strict=True) if cell.cell_type == "markdown"]
-    slides = sum(kind == "slide" and source.startswith("#") for kind, source in prose)
+    slides = sum(kind in ("slide", "subslide") for kind in kinds)
     aloud = sum(len(source.split()) for kind, source in prose if kind == "notes") / 130
     assert int(row[2]) == slides
     assert abs(int(row[3].split()[0]) - aloud) <= 1.5 and int(row[4].split()[0]) >= 1.9 * aloud

@@ -29,6 +29,7 @@ from utils.throughput import inference_throughput
 from utils.training import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.system
 
 
 def load(path):
@@ -818,7 +819,7 @@ def test_the_environment_is_made_once(setup):
     target = f"--quiet --compile-bytecode --python {python}"
     assert setup.main() == [
         f"/a path/uv venv --quiet --allow-existing --python {sys.executable} .venv",
-        f"/a path/uv pip sync {target} requirements.txt",
+        f"/a path/uv pip sync {target} requirements.txt --offline",
         f"/a path/uv pip install {target} --no-deps --no-build-isolation -e .",
     ]
     for _ in range(2):
@@ -830,8 +831,8 @@ def change_requirements(project):
 
 
 def change_settings(project):
-    with open(project / "pyproject.toml", "a", encoding="utf-8") as file:
-        file.write("# more\n")
+    file = project / "pyproject.toml"
+    file.write_text(file.read_text(encoding="utf-8").replace('"tqdm>=4.66"', '"tqdm>=4.99"'), encoding="utf-8")
 
 
 def delete_environment(project):
@@ -844,6 +845,25 @@ def test_the_environment_is_made_anew_when_what_it_is_made_of_changes(setup, cha
     change(setup.folder)
     assert any("pip sync" in command for command in setup.main())
     assert setup.main() == []
+
+
+def test_what_says_nothing_about_packages_needs_no_new_environment(setup):
+    setup.main()
+    file = setup.folder / "pyproject.toml"
+    text = file.read_text(encoding="utf-8")
+    fork, number = re.subn(r'(?m)^repository = ".*"$', 'repository = "jane/fork"', text)
+    file.write_text(f"{fork}\n# more\n", encoding="utf-8")
+    assert number == 1 and setup.main() == []
+    file.write_text(text.replace('repository = "', "repository = ", 1), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"pyproject\.toml is not TOML: (?s:.)*words stand in quotes"):
+        setup.main()
+    assert setup.commands == [] and (setup.venv / ".ready").exists()
+
+
+def test_what_the_cache_lacks_is_fetched(setup):
+    setup.fails = lambda command: 2 if "--offline" in command else None
+    offline, online = [command for command in setup.main() if "sync" in command]
+    assert offline == f"{online} --offline" and (setup.venv / ".ready").exists()
 
 
 def test_the_cpu_build_stays_until_the_environment_is_deleted(setup):
@@ -890,8 +910,8 @@ def test_packages_of_another_python_are_not_left_beside_the_new_ones(setup, vers
 
 def test_the_cpu_build_has_every_pin_but_cudas(setup):
     commands = setup.main("--cpu")
-    assert commands[1].endswith(os.path.join(".venv", "requirements-cpu.txt"))
-    assert re.search(r"--torch-backend=cpu torch==2\.11\.0 torchvision==0\.26\.0$", commands[2])
+    assert commands[1].endswith(os.path.join(".venv", "requirements-cpu.txt") + " --offline")
+    assert re.search(r"--torch-backend=cpu torch==2\.11\.0 torchvision==0\.26\.0 --offline$", commands[2])
     assert commands[3].endswith("--no-deps --no-build-isolation -e .")
 
     def pins(path):

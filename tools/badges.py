@@ -41,12 +41,13 @@ class Address:
 
     def __post_init__(self) -> None:
         for name, value, pattern, example in (
-            ("repository", self.repository, r"[\w.-]+/[\w.-]+", "owner/name"),
-            ("branch", self.branch, r"[\w./-]+", "main"),
+            ("repository", self.repository, r"\w[\w-]*/(?!.*\.git$)\w[\w.-]*", "owner/name"),
+            ("branch", self.branch, r"(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)*", "main"),
         ):
             if not isinstance(value, str) or not re.fullmatch(pattern, value, flags=re.ASCII):
                 raise ValueError(
-                    f"{name} in pyproject.toml, under [tool.bigger-and-deeper], must be like {example!r}, got {value!r}"
+                    f"{name} in pyproject.toml, under [tool.bigger-and-deeper], must be like {example!r} (letters, "
+                    f"digits, hyphens, dots; no address and no .git), got {value!r}"
                 )
 
     @property

@@ -50,7 +50,7 @@ def main() -> int:
         with ThreadPoolExecutor(8) as threads:
             answers = dict(zip(external, threads.map(answer, external), strict=True))
         broken += [f"{url}: {said} ({', '.join(external[url])})" for url, said in answers.items() if said]
-    else:
+    elif not broken:
         for url, places in external.items():
             print(f"{url}    {', '.join(places)}")
     for line in broken:

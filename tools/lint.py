@@ -55,7 +55,8 @@ def passes(name: str) -> bool:
     run = subprocess.run([str(PYTHON), *CHECKS[name]], capture_output=True, encoding="utf-8", errors="replace")
     print(f"{name}: {'as it should be' if run.returncode == 0 else 'not as it should be'}", flush=True)
     if run.returncode:
-        print(f"{run.stdout}{run.stderr}To do: {TO_DO[name]}\n", flush=True)
+        to_do = "" if "To do: " in run.stdout else f"To do: {TO_DO[name]}\n"
+        print(f"{run.stdout}{run.stderr}{to_do}", flush=True)
     return run.returncode == 0
 
 

@@ -2,8 +2,9 @@
 
 In the ordinary environment, whose output is shown as it comes; and with Colab's versions (tests/colab.txt), whose
 output is shown when that is done. There the notebooks are run by a test (tests/test_colab_door.py), as Colab would:
-from their first cell, which fetches the project. What is marked `once` is left out there: it is about results, not
-about versions. The exit status is 0 only if both are green.
+from their first cell, which fetches the project. What is marked `once` is left out there, for it is about results, not
+about versions; and what is marked `system`: how processes die, the tools, the repository. `make test-oldest` and
+`make test-newest` have that too. The exit status is 0 only if both are green.
 
 Each has its share of the cores: two processes whose threads wait for each other's take more than twice as long.
 """
@@ -25,7 +26,7 @@ from utils.words import speak_anywhere
 ORDINARY = (sys.executable, "-m", "pytest")
 COLAB_LIKE = (
     str(colab_environment.PYTHON), "-m", "pytest", "-o", "addopts=--import-mode=importlib --nbval-lax",
-    "-o", "testpaths=tests", "-o", "cache_dir=.pytest_cache/colab", "-m", "not once",
+    "-o", "testpaths=tests", "-o", "cache_dir=.pytest_cache/colab", "-m", "not once and not system",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 What it does, all inside the project's folder: finds uv, or installs it into .uv; makes .venv; installs the tested
 versions from requirements.txt (about 5 GB with CUDA); installs the project itself, editable. Called again it does
-nothing, in a moment, unless one of those files has changed.
+nothing, in a moment, unless what those files say about packages has changed. What uv has in its cache needs no network.
 
 --cpu takes PyTorch's own CPU build instead (Linux and Windows; about 1.2 GB): no GPU, no CUDA libraries.
 """
@@ -55,7 +55,7 @@ def main() -> None:
     if cpu:
         install_cpu_build(uv, target)
     else:
-        run(uv, "pip", "sync", *target, "requirements.txt")
+        from_cache_or_network(uv, "pip", "sync", *target, "requirements.txt")
     run(uv, "pip", "install", *target, "--no-deps", "--no-build-isolation", "-e", ".")
     quieten_jupyterlab()
     ready.write_text(wanted, encoding="utf-8")
@@ -71,9 +71,21 @@ def quieten_jupyterlab() -> None:
 
 def digest_of_inputs(cpu: bool) -> str:
     """Changes when the environment has to be made anew: other pins, other settings, another Python, a moved folder."""
-    parts = [Path("requirements.txt").read_bytes(), Path("pyproject.toml").read_bytes(), Path(__file__).read_bytes()]
+    parts = [Path("requirements.txt").read_bytes(), said_about_packages().encode(), Path(__file__).read_bytes()]
     parts += [str(part).encode() for part in (ROOT, sys.version_info[:2], cpu)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def said_about_packages() -> str:
+    """Of pyproject.toml. The rest (the repository's address, what ruff and pytest heed) needs no new environment."""
+    import tomllib  # not there before Python 3.11, of which was said so by now
+
+    try:
+        said = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    except ValueError as error:
+        sys.exit(f'pyproject.toml is not TOML: {error}. Mend it (words stand in quotes: repository = "owner/name").')
+    parts = [said.get(part) for part in ("project", "build-system", "dependency-groups")]
+    return json.dumps([*parts, said.get("tool", {}).get("hatch")], sort_keys=True)
 
 
 def made_with_this_python() -> bool:
@@ -109,11 +121,18 @@ def install_cpu_build(uv: str, target: tuple[str, ...]) -> None:
     pins = [match[0] for entry in entries if (match := re.match(r"(torch|torchvision)==[\w.]+", entry))]
     rest = Path(".venv", CPU_REQUIREMENTS)
     rest.write_text("\n".join(kept), encoding="utf-8")
-    run(uv, "pip", "sync", *target, str(rest))
-    run(uv, "pip", "install", *target, "--torch-backend=cpu", *pins)
+    from_cache_or_network(uv, "pip", "sync", *target, str(rest))
+    from_cache_or_network(uv, "pip", "install", *target, "--torch-backend=cpu", *pins)
+
+
+def from_cache_or_network(*command: str) -> None:
+    """Run uv, first without the network: it asks for what it has, too, and without one would give up."""
+    if subprocess.run([*command, "--offline"], capture_output=True).returncode:
+        run(*command)
 
 
 def run(*command: str) -> None:
+    """Run a command; end with its name if it fails."""
     try:
         subprocess.run(command, check=True)
     except subprocess.CalledProcessError as error:
