@@ -39,6 +39,14 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def no_shell_is_left():
+    """The book's board makes one of IPython's. ipywidgets would show it the errors that else go into a log."""
+    yield
+    if "IPython.core.interactiveshell" in sys.modules:
+        sys.modules["IPython.core.interactiveshell"].InteractiveShell.clear_instance()
+
+
+@pytest.fixture(autouse=True)
 def nothing_is_swallowed(caplog):
     """ipywidgets writes what a button's callback raises into a log."""
     yield
