@@ -3,7 +3,10 @@
 import importlib.util
 import os
 import re
+import signal
 import sys
+import threading
+import time
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -165,17 +168,20 @@ def test_it_is_made_once_and_anew_when_the_pins_change(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run_tests(monkeypatch, tmp_path):
-    """tools/run_tests.py, with programs in place of both pytests that say who they are and what they were told."""
+    """tools/run_tests.py, with programs in place of every pytest that say who they are and what they were told."""
     spec = importlib.util.spec_from_file_location("run_tests", ROOT / "tools" / "run_tests.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.colab_environment, "make", lambda: None)
     monkeypatch.chdir(ROOT)
 
-    def run(ordinary, colab_like, *words):
-        code = "import os, sys; print(*sys.argv[1:], 'threads', os.environ['OMP_NUM_THREADS']); sys.exit({})"
+    def run(ordinary, colab_like, *words, notebook=0):
+        code = (
+            "import os, sys; print(*sys.argv[1:], 'threads', os.environ['OMP_NUM_THREADS']); "
+            "sys.exit({} if sys.argv[-1].endswith('03_vgg_blocks.ipynb') else {})"
+        )
         for name, status in (("ORDINARY", ordinary), ("COLAB_LIKE", colab_like)):
-            monkeypatch.setattr(module, name, (sys.executable, "-c", code.format(status), name.lower()))
+            monkeypatch.setattr(module, name, (sys.executable, "-c", code.format(notebook, status), name.lower()))
         monkeypatch.setattr(sys, "argv", ["run_tests.py", *words])
         return module.main()
 
@@ -187,7 +193,45 @@ def run_tests(monkeypatch, tmp_path):
 def test_make_test_is_green_only_if_both_environments_are(run_tests, ordinary, colab_like, status, capfd):
     assert run_tests(ordinary, colab_like, "-x", "tests") == status
     printed = capfd.readouterr().out
-    assert printed.index("ordinary -x tests") < printed.index("With Colab's versions") < printed.index("colab_like -x")
+    assert printed.index("ordinary -x tests") < printed.index("with Colab's versions") < printed.index("colab_like -x")
+    last = printed.splitlines()[-1]
+    assert (last == "All 2 runs are green.") == (not status) and last.startswith(("Not green: ", "All "))
+    assert ("notebooks (exit status 1)" in last, "with Colab's" in last) == (bool(ordinary), bool(colab_like))
+
+
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_without_words_the_notebooks_are_runs_of_their_own_and_each_counts(run_tests, status, capfd):
+    assert len(NOTEBOOKS) >= 6 and run_tests(0, 0, notebook=status) == status
+    printed = capfd.readouterr().out
+    ran = [line.split() for line in printed.splitlines() if line.startswith(("ordinary ", "colab_like "))]
+    assert ran[0][:3] == ["ordinary", "-o", "testpaths=tests"] and ran[1][0] == "colab_like" and len(ran[1]) == 3
+    assert sorted(words[3] for words in ran[2:]) == [f"notebooks/{name}" for name in NOTEBOOKS]
+    bad = "Not green: notebooks/03_vgg_blocks.ipynb (exit status 1)."
+    assert printed.splitlines()[-1] == (bad if status else f"All {2 + len(NOTEBOOKS)} runs are green.")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="on Windows, Ctrl-C goes to each program by itself")
+def test_two_things_run_at_a_time_and_who_stops_them_stops_all(run_tests, monkeypatch, tmp_path):
+    """Ctrl-C comes while the first waits for the second, which would last an hour; the third never begins."""
+    module = run_tests.module
+    sign = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(__import__('os').getpid())); "
+    runs = {n: (sys.executable, "-c", sign + "time.sleep(3600)", str(tmp_path / n)) for n in ("one", "two", "three")}
+    started = []
+    popen = module.subprocess.Popen
+    monkeypatch.setattr(module.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+
+    def ctrl_c(*signs):
+        while not all(path.exists() for path in signs):
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=ctrl_c, args=(tmp_path / "one", tmp_path / "two"), daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        module.run_all(runs)
+    assert len(started) == 2 and all(process.wait(10) for process in started) and not (tmp_path / "three").exists()
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (8, 4)])
@@ -195,10 +239,11 @@ def test_each_has_its_share_of_the_cores_unless_you_say_otherwise(run_tests, mon
     monkeypatch.setattr(run_tests.module, "cpu_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     run_tests(0, 0)
-    assert capfd.readouterr().out.count(f"threads {threads}\n") == 2 and "OMP_NUM_THREADS" not in os.environ
+    assert capfd.readouterr().out.count(f"threads {threads}\n") == 2 + len(NOTEBOOKS)
+    assert "OMP_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     run_tests(0, 0)
-    assert capfd.readouterr().out.count("threads 3\n") == 2
+    assert capfd.readouterr().out.count("threads 3\n") == 2 + len(NOTEBOOKS)
 
 
 def test_both_run_pytest_and_the_second_runs_the_notebooks_as_colab_would(run_tests):

@@ -1,10 +1,11 @@
-"""Every test and notebook, in two environments at once: `make test`. Further words are pytest's.
+"""Every test and notebook, in two environments, two things at a time: `make test`. Further words are pytest's.
 
-In the ordinary environment, whose output is shown as it comes; and with Colab's versions (tests/colab.txt), whose
-output is shown when that is done. There the notebooks are run by a test (tests/test_colab_door.py), as Colab would:
-from their first cell, which fetches the project. What is marked `once` is left out there, for it is about results, not
-about versions; and what is marked `system`: how processes die, the tools, the repository. `make test-oldest` and
-`make test-newest` have that too. The exit status is 0 only if both are green.
+The tests run in the ordinary environment, whose output is shown as it comes, and at the same time with Colab's versions
+(tests/colab.txt). Whichever is done first goes on with the notebooks, one by one; what all these had to say is shown
+in the end. With Colab's versions the notebooks are run by a test (tests/test_colab_door.py), as Colab would: from
+their first cell, which fetches the project. What is marked `once` is left out there, for it is about results, not about
+versions; and what is marked `system`: how processes die, the tools, the repository. `make test-oldest` and
+`make test-newest` have that too. The exit status is 0 only if all are green, and the last line says which aren't.
 
 Each has its share of the cores: two processes whose threads wait for each other's take more than twice as long.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for who loads this file as a module
@@ -23,10 +24,12 @@ import colab_environment
 from utils.cores import cpu_cores
 from utils.words import speak_anywhere
 
+AT_ONCE = 2
 ORDINARY = (sys.executable, "-m", "pytest")
+TESTS_ALONE = ("-o", "testpaths=tests")
 COLAB_LIKE = (
     str(colab_environment.PYTHON), "-m", "pytest", "-o", "addopts=--import-mode=importlib --nbval-lax",
-    "-o", "testpaths=tests", "-o", "cache_dir=.pytest_cache/colab", "-m", "not once and not system",
+    *TESTS_ALONE, "-o", "cache_dir=.pytest_cache/colab", "-m", "not once and not system",
 )  # fmt: skip
 
 
@@ -34,20 +37,46 @@ def main() -> int:
     speak_anywhere()
     os.chdir(colab_environment.ROOT)
     colab_environment.make()
-    words = sys.argv[1:]
-    share = {"OMP_NUM_THREADS": str(max(1, cpu_cores() // 2))} | os.environ
-    with tempfile.TemporaryFile() as output:
-        other = subprocess.Popen([*COLAB_LIKE, *words], env=share, stdout=output, stderr=subprocess.STDOUT)
+    statuses = run_all(planned(sys.argv[1:]))
+    bad = [f"{name} (exit status {status})" for name, status in statuses.items() if status]
+    print(f"Not green: {', '.join(bad)}." if bad else f"All {len(statuses)} runs are green.", flush=True)
+    return next(filter(None, statuses.values()), 0)
+
+
+def planned(words: list[str]) -> dict[str, tuple[str, ...]]:
+    """What each run is called, and its command. Words such as paths or -k mean both environments: then it is two."""
+    colab_like = {f"with Colab's versions ({colab_environment.PINS.as_posix()})": (*COLAB_LIKE, *words)}
+    if words:
+        return {"the ordinary tests and notebooks": (*ORDINARY, *words)} | colab_like
+    notebooks = sorted(Path("notebooks").glob("*.ipynb"), reverse=True)  # the last lessons take the longest
+    alone = {path.as_posix(): (*ORDINARY, "-p", "no:cacheprovider", path.as_posix()) for path in notebooks}
+    return {"the ordinary tests": (*ORDINARY, *TESTS_ALONE)} | colab_like | alone
+
+
+def run_all(runs: dict[str, tuple[str, ...]]) -> dict[str, int]:
+    """The exit status of each. The first one's output is shown as it comes, the others' in their turn."""
+    share = {"OMP_NUM_THREADS": str(max(1, cpu_cores() // AT_ONCE))} | os.environ
+    first, started, statuses = next(iter(runs)), [], {}
+
+    def run(name: str) -> tuple[int, bytes | None]:
+        output = {} if name == first else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        started.append(process := subprocess.Popen(runs[name], env=share, **output))
+        printed, _ = process.communicate()
+        return process.returncode, printed
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        results = {name: pool.submit(run, name) for name in runs}
         try:
-            ordinary = subprocess.run([*ORDINARY, *words], env=share).returncode
-            print(f"\nWith Colab's versions ({colab_environment.PINS.as_posix()}), at the same time:", flush=True)
-            colab_like = other.wait()
-        finally:
-            other.kill()  # who stops the one stops the other
-            other.wait()
-        output.seek(0)
-        print(output.read().decode(errors="replace"), flush=True)
-    return ordinary or colab_like
+            for name, result in results.items():
+                if name != first:
+                    print(f"\nAt the same time, {name}:", flush=True)
+                statuses[name], printed = result.result()
+                print((printed or b"").decode(errors="replace"), flush=True)
+        finally:  # who stops this stops all that it has started
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in started:
+                process.kill()
+    return statuses
 
 
 if __name__ == "__main__":
