@@ -53,7 +53,7 @@ notebooks: environment    ## build the notebooks from lessons/ and execute them
 slides: environment    ## a lesson as slides; make slides NAME=03_vgg_blocks TO=folder
 	@test -z "$(NAME)" || test -e "notebooks/$(NAME).ipynb" || { \
 	    echo "There is no lesson $(NAME); there are:" `cd notebooks; ls *.ipynb | sed 's/.ipynb$$//'` >&2; exit 2; }
-	@$(PY) -m jupyter nbconvert --to slides --SlidesExporter.reveal_width=1500 --SlidesExporter.reveal_height=1000 \
+	@$(PY) -m jupyter nbconvert --to slides --config tools/slides/config.py \
 	    --output-dir "$(or $(TO),results/local/slides)" $(ARGS) notebooks/$(or $(NAME),*).ipynb
 
 badges: environment    ## after a fork: write the address that pyproject.toml has into README, lessons and notebooks

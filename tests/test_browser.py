@@ -1,4 +1,4 @@
-"""The explorers in a real browser: JupyterLab with ipywidgets 8, the classic Notebook with ipywidgets 7.
+"""The explorers in a real browser: JupyterLab with ipywidgets 8, the classic Notebook with ipywidgets 7. And slides.
 
 Where there is no browser these are skipped, and the summary says so (conftest.py). A test that fails leaves a picture
 of the window, and says where. PICTURES=folder keeps one of the VGG explorer at both widths there.
@@ -350,6 +350,40 @@ def test_nothing_is_cut_off_in_the_other_explorers(server, browser):
                     found = notebook.out_of_place()
                     assert found == [], f"{name}, {width} px, the file browser {'is' if is_shown else 'is not'} shown"
         assert notebook.errors == []
+
+
+# --- slides -----------------------------------------------------------------------------------------------------------
+
+# In place of what shows the slides, which the page fetches from the network: it says how high the page is, which slide
+# is looked at, and that there is another.
+REVEAL = """window.require = (...words) => words.at(-1)(window.Reveal ??= {
+    heard: {}, laidOut: 0, isReady: () => false, layout() { this.laidOut++ },
+    initialize(config) { this.config = config }, getConfig() { return this.config },
+    getCurrentSlide() { return this.slide },
+    addEventListener(name, heard) { (this.heard[name] ??= []).push(heard) }})"""
+ALL_HEIGHTS = """fit => [...document.querySelectorAll("section > section")].map(slide => {
+    Reveal.slide = slide
+    if (fit) Reveal.heard.slidechanged.at(-1)()
+    return slide.scrollHeight})"""
+
+
+def test_what_is_higher_than_its_slide_is_made_smaller_until_it_fits_and_the_rest_is_left_alone(browser, tmp_path):
+    """Lesson 05 has a table and a plot on one slide."""
+    name = "05_throughput_accuracy"
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "slides", f"--output-dir={tmp_path}"]
+    settings = ["--config", str(ROOT / "tools" / "slides" / "config.py")]
+    subprocess.run([*command, *settings, str(ROOT / "notebooks" / f"{name}.ipynb")], check=True, capture_output=True)
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page.route("http**", lambda route: route.abort())
+    page.route("**/require.min.js", lambda route: route.fulfill(body=REVEAL, content_type="text/javascript"))
+    page.goto((tmp_path / f"{name}.slides.html").as_uri())
+    before, after, again = (page.evaluate(ALL_HEIGHTS, fit) for fit in (False, True, True))
+    page_height = page.evaluate("Number(Reveal.config.height)")
+    assert page_height == 1000 and max(before) > page_height >= max(after)
+    for old, new in zip(before, after, strict=True):
+        assert new == old if old <= page_height else new > 0.6 * page_height, "no smaller than need be"
+    assert after == again and page.evaluate("Reveal.laidOut") == 2 * len(after)
+    page.close()
 
 
 # --- which browser, and what is said where there is none --------------------------------------------------------------
