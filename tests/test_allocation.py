@@ -10,6 +10,8 @@ import pytest
 from utils import allocation
 from utils.allocation import keep_freed_memory
 
+pytestmark = pytest.mark.system
+
 OURS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 # Three outputs of 40 MB, freed, twenty times over: how many pages had to be asked for, after the first rounds, in which
 # each finds its place? (Above 32 MB glibc gives back each one, whatever lies beside it; below, it depends on that.)

@@ -193,7 +193,8 @@ def run_tests(monkeypatch, tmp_path):
 def test_make_test_is_green_only_if_both_environments_are(run_tests, ordinary, colab_like, status, capfd):
     assert run_tests(ordinary, colab_like, "-x", "tests") == status
     printed = capfd.readouterr().out
-    assert printed.index("ordinary -x tests") < printed.index("with Colab's versions") < printed.index("colab_like -x")
+    assert printed.index("ordinary -x tests") < printed.index("with Colab's versions") < printed.index("colab_like -m")
+    assert re.search(r"^colab_like -m not once and .* -x tests threads", printed, flags=re.M)
     last = printed.splitlines()[-1]
     assert (last == "All 2 runs are green.") == (not status) and last.startswith(("Not green: ", "All "))
     assert ("notebooks (exit status 1)" in last, "with Colab's" in last) == (bool(ordinary), bool(colab_like))
@@ -207,7 +208,7 @@ def test_without_words_the_notebooks_are_runs_of_their_own_and_each_counts(run_t
     assert len(NOTEBOOKS) >= 6 and run_tests(0, 0, notebook=status) == status
     printed = capfd.readouterr().out
     ran = [line.split() for line in printed.splitlines() if line.startswith(("ordinary ", "colab_like "))]
-    assert ran[0][:3] == ["ordinary", "-o", "testpaths=tests"] and ran[1][0] == "colab_like" and len(ran[1]) == 3
+    assert ran[0][:3] == ["ordinary", "-o", "testpaths=tests"] and ran[1][:2] == ["colab_like", "-m"]
     assert sorted(words[3] for words in ran[2:]) == [f"notebooks/{name}" for name in NOTEBOOKS]
     bad = "Not green: notebooks/03_vgg_blocks.ipynb (exit status 1)."
     assert printed.splitlines()[-1] == (bad if status else f"All {2 + len(NOTEBOOKS)} runs are green.")
@@ -250,9 +251,27 @@ def test_both_run_pytest_and_the_second_runs_the_notebooks_as_colab_would(run_te
     tool_, makefile = run_tests.module, (ROOT / "Makefile").read_text(encoding="utf-8")
     assert tool_.ORDINARY == (sys.executable, "-m", "pytest")
     assert tool_.COLAB_LIKE[0].startswith(".venv-colab") and tool_.COLAB_LIKE[1:3] == ("-m", "pytest")
-    assert (
-        "addopts=--import-mode=importlib --nbval-lax" in tool_.COLAB_LIKE
-        and "not once and not system" in tool_.COLAB_LIKE
-    )
+    assert "addopts=--import-mode=importlib --nbval-lax" in tool_.COLAB_LIKE
     assert "testpaths=tests" in tool_.COLAB_LIKE, "tests/test_colab_door.py runs them"
     assert "tools/run_tests.py $(ARGS)" in makefile
+
+
+def test_what_is_about_torch_alone_is_left_out_only_while_colab_has_the_same(run_tests, monkeypatch, tmp_path):
+    tool_, pins = run_tests.module, re.findall(r"^torch\w*==\S+", TEXT, flags=re.M)
+    assert len(pins) == 2
+    monkeypatch.chdir(tmp_path)
+    Path("tests").mkdir()
+    (tmp_path / "tests" / "colab.txt").write_text(TEXT, encoding="utf-8")
+    for text, same in (("\n".join(pins) + "\n", True), (f"{pins[0]}.post1\n{pins[1]}\n", False), (pins[0], False)):
+        Path("requirements.txt").write_text(f"numpy==2.1.3\n{text}", encoding="utf-8")
+        command = [*tool_.planned(["-x"]).values()][1]
+        marks = "not once and not system and not torch" if same else "not once and not system"
+        assert command[-3:] == ("-m", marks, "-x")
+        assert command[:-3] == tool_.COLAB_LIKE
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda path: path.name)
+def test_what_is_about_torch_alone_says_nothing_of_other_packages(path):
+    """Of those whose versions Colab has otherwise; what a whole file is marked for is in `pytestmark`."""
+    if re.search(r"^pytestmark = .*mark\.torch\b", source := path.read_text(encoding="utf-8"), flags=re.M):
+        assert not re.search(r"\b(numpy|pandas|matplotlib|ipywidgets|IPython|utils\.(plots|widgets|results))\b", source)

@@ -9,6 +9,8 @@ import pytest
 from utils import cores
 from utils.cores import cpu_cores, cpu_quota
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def container(monkeypatch, tmp_path):

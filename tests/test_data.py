@@ -773,6 +773,7 @@ def run_notebook(folder, who, rounds):
     client.execute()
 
 
+@pytest.mark.system
 def test_two_notebooks_and_four_workers_fill_one_cache_at_once(tiny, shared):
     """Time after time, all six find an empty cache at the same moment."""
     from torchvision.datasets import FashionMNIST

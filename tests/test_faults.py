@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, dtype="float32")
 SMALL = vgg_like((1,), (4,), head=Head(hidden=(8,)), norm="batch")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.torch]
 
 
 def images(n, seed=0):

@@ -37,6 +37,8 @@ from utils.architectures import (
 from utils.blocks import activation_layer, conv_layer, dense_head, pool_layer, pooled_head, vgg_block
 from utils.models import build
 
+pytestmark = pytest.mark.torch
+
 NAMES = ["alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"]
 
 

@@ -15,6 +15,8 @@ from utils import workers
 from utils.words import speak_anywhere
 from utils.workers import run_in_workers
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = [*sorted((ROOT / "utils").rglob("*.py")), *sorted((ROOT / "tools").glob("*.py"))]
 TESTS = [ROOT / "conftest.py", *sorted((ROOT / "tests").glob("*.py"))]

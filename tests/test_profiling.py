@@ -201,6 +201,7 @@ WITH_BATCH_NORM = {"vgg11_bn", "vgg16_bn", "resnet18", "resnet50", "mobilenet_v2
 AS_PUBLISHED = {"googlenet": {"aux_logits": False}}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", theirs.list_models(module=theirs))
 def test_torchvisions_published_parameters_and_macs(name, quick_to_build, monkeypatch):
     if name not in WITH_BATCH_NORM:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 proven = settings(deadline=None, derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 briefly = settings(proven, max_examples=12)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.torch]
 
 
 # --- architectures that can be built: only what fits is drawn ---------------------------------------------------------

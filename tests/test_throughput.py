@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from utils import device, throughput
 from utils.throughput import inference_throughput, time_repeats
 
+pytestmark = pytest.mark.torch
+
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 
 

@@ -31,7 +31,7 @@ from utils.training import (
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, dtype="float32")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.torch]
 
 
 def images(n, *, seed=0, like=None):

@@ -15,6 +15,8 @@ from for_processes import dies_after_the_first, fail, keep, work
 
 from utils.workers import WorkerDied, interrupts_held, run_in_workers
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parent.parent
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
@@ -56,7 +58,6 @@ def test_an_exception_is_given_back_with_where_it_was_raised_and_the_process_goe
 
 
 @posix
-@pytest.mark.system
 def test_a_process_that_is_killed_is_replaced_and_its_task_tried_once_more(tmp_path):
     retried = []
     tasks = [("die once", str(tmp_path / "flag")), ("square", 4)]
@@ -65,7 +66,6 @@ def test_a_process_that_is_killed_is_replaced_and_its_task_tried_once_more(tmp_p
     assert retried == [(0, "killed by signal 9")]
 
 
-@pytest.mark.system
 def test_a_task_whose_process_dies_twice_is_given_up_and_the_others_are_done():
     retried = []
     tasks = [("exit", 7), ("square", 4), ("exit", 0), ("square", 5)]
@@ -76,14 +76,12 @@ def test_a_task_whose_process_dies_twice_is_given_up_and_the_others_are_done():
     assert sorted(retried) == [(0, "exit status 7"), (2, "exit status 0")]
 
 
-@pytest.mark.system
 def test_a_process_that_dies_while_it_starts_is_an_error_with_advice(capfd):
     with pytest.raises(RuntimeError, match=r"died while it started \(exit status 1\)(?s:.)*workers=1(?s:.)*__main__"):
         list(run_in_workers(work, [("square", 1)], 1, set_up=fail))
     assert "nothing can be set up" in capfd.readouterr().err and not children()
 
 
-@pytest.mark.system
 def test_who_stops_listening_ends_the_processes():
     running = run_in_workers(work, [("square", n) for n in range(100)], 2, set_up=keep)
     next(running)
@@ -94,7 +92,6 @@ def test_who_stops_listening_ends_the_processes():
 
 @posix
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.system
 def test_a_replacement_that_dies_while_it_starts_is_replaced_too(tmp_path, times):
     tasks = [("die once", str(tmp_path / "flag")), *(("square", n) for n in range(4))]
     retried = []
@@ -107,7 +104,6 @@ def test_a_replacement_that_dies_while_it_starts_is_replaced_too(tmp_path, times
 
 
 @posix
-@pytest.mark.system
 def test_three_in_a_row_that_die_while_they_start_are_an_error(tmp_path):
     running = run_in_workers(
         work, [("die once", str(tmp_path / "flag")), ("square", 2)], 1,
@@ -126,7 +122,6 @@ print(list(run_in_workers(work, [("square", 2)], 1, set_up=keep)))
 """
 
 
-@pytest.mark.system
 def test_a_script_without_its_guard_is_told_so(tmp_path):
     """Python's own message says what happened, ours what to do; and no process starts others for ever."""
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")

@@ -4,8 +4,9 @@ The tests run in the ordinary environment, whose output is shown as it comes, an
 (tests/colab.txt). Whichever is done first goes on with the notebooks, one by one; what all these had to say is shown
 in the end. With Colab's versions the notebooks are run by a test (tests/test_colab_door.py), as Colab would: from
 their first cell, which fetches the project. What is marked `once` is left out there, for it is about results, not about
-versions; and what is marked `system`: how processes die, the tools, the repository. `make test-oldest` and
-`make test-newest` have that too. The exit status is 0 only if all are green, and the last line says which aren't.
+versions; what is marked `system`: processes, the tools, the repository; and what is marked `torch`, while Colab has the
+same one. `make test-oldest` and `make test-newest` have these two as well. The exit status is 0 only if all are green,
+and the last line says which aren't.
 
 Each has its share of the cores: two processes whose threads wait for each other's take more than twice as long.
 """
@@ -13,6 +14,7 @@ Each has its share of the cores: two processes whose threads wait for each other
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +31,7 @@ ORDINARY = (sys.executable, "-m", "pytest")
 TESTS_ALONE = ("-o", "testpaths=tests")
 COLAB_LIKE = (
     str(colab_environment.PYTHON), "-m", "pytest", "-o", "addopts=--import-mode=importlib --nbval-lax",
-    *TESTS_ALONE, "-o", "cache_dir=.pytest_cache/colab", "-m", "not once and not system",
+    *TESTS_ALONE, "-o", "cache_dir=.pytest_cache/colab",
 )  # fmt: skip
 
 
@@ -45,12 +47,20 @@ def main() -> int:
 
 def planned(words: list[str]) -> dict[str, tuple[str, ...]]:
     """What each run is called, and its command. Words such as paths or -k mean both environments: then it is two."""
-    colab_like = {f"with Colab's versions ({colab_environment.PINS.as_posix()})": (*COLAB_LIKE, *words)}
+    name = f"with Colab's versions ({colab_environment.PINS.as_posix()})"
+    colab_like = {name: (*COLAB_LIKE, "-m", " and ".join(f"not {mark}" for mark in left_out()), *words)}
     if words:
         return {"the ordinary tests and notebooks": (*ORDINARY, *words)} | colab_like
     notebooks = sorted(Path("notebooks").glob("*.ipynb"), reverse=True)  # the last lessons take the longest
     alone = {path.as_posix(): (*ORDINARY, "-p", "no:cacheprovider", path.as_posix()) for path in notebooks}
     return {"the ordinary tests": (*ORDINARY, *TESTS_ALONE)} | colab_like | alone
+
+
+def left_out() -> list[str]:
+    """The marks of what isn't run with Colab's versions. What is about torch alone is, if Colab has another torch."""
+    pins, ours = (path.read_text(encoding="utf-8") for path in (colab_environment.PINS, Path("requirements.txt")))
+    torch, torch_of_ours = (set(re.findall(r"^torch(?:vision)?==[^\s;]+", text, flags=re.M)) for text in (pins, ours))
+    return ["once", "system", *(["torch"] if torch == torch_of_ours else [])]
 
 
 def run_all(runs: dict[str, tuple[str, ...]]) -> dict[str, int]:
