@@ -20,7 +20,7 @@ lab: environment    ## JupyterLab on the notebooks; make lab ARGS="--no-browser 
 	@$(PY) -m utils.device
 	@$(PY) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
-test: environment    ## every test, notebooks included; at the same time all of it with Colab's versions
+test: environment    ## every test, notebooks included; at the same time what depends on versions with Colab's
 	@$(PY) tools/run_tests.py $(ARGS)
 
 test-quick: environment    ## the tests of everyday work, in under two minutes

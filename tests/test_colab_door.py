@@ -319,7 +319,7 @@ def test_a_version_beyond_what_the_project_is_made_for_is_named(monkeypatch, cap
     ]
 
 
-# Colab has no folder of Debian's with the images, and here is no network to fetch them from.
+# Colab has no folder of Debian's with the images, and no test may need a network to fetch them.
 NO_DATA = "from utils import data\ndata._from_cache = data._from_sources = lambda raw, report: None"
 
 

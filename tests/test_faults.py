@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAIN = Recipe(epochs=2, batch_size=8, lr=0.05, dtype="float32")
 SMALL = vgg_like((1,), (4,), head=Head(hidden=(8,)), norm="batch")
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.torch]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(n, seed=0):
@@ -591,6 +591,7 @@ except RuntimeError as error:
 """
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="a limit on memory is set as Linux has it")
 def test_a_process_whose_memory_really_is_short_is_told_a_batch_that_fits():
     # What is freed goes back at once, as a GPU's does. As glibc is set otherwise, it keeps up to half of the room in

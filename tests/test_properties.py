@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 proven = settings(deadline=None, derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 briefly = settings(proven, max_examples=12)
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.torch]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- architectures that can be built: only what fits is drawn ---------------------------------------------------------
@@ -111,6 +111,7 @@ def some_by_hand(draw):
     }
 
 
+@pytest.mark.torch
 @proven
 @given(some_by_hand(), st.integers(1, 3))
 def test_a_valid_architecture_builds_and_gives_scores_of_the_right_shape(drawn, batch):
