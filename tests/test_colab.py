@@ -19,7 +19,6 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "tests" / "colab.txt").read_text(encoding="utf-8")
 PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", TEXT, flags=re.M))
-TESTS = sorted((ROOT / "tests").glob("test_*.py"))
 IS_COLAB_LIKE = Path(sys.prefix).name == ".venv-colab"
 
 spec = importlib.util.spec_from_file_location("colab_environment", ROOT / "tools" / "colab_environment.py")
@@ -222,8 +221,8 @@ def test_without_words_the_notebooks_are_runs_of_their_own_and_each_counts(run_t
 def test_two_things_run_at_a_time_and_who_stops_them_stops_all(run_tests, monkeypatch, tmp_path):
     """Ctrl-C comes while two run, each of which would last a minute; the third never begins."""
     module = run_tests.module
-    sign = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(__import__('os').getpid())); "
-    runs = {n: (sys.executable, "-c", sign + "time.sleep(60)", str(tmp_path / n)) for n in ("one", "two", "three")}
+    code = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+    runs = {name: (sys.executable, "-c", code, str(tmp_path / name)) for name in ("one", "two", "three")}
     started = []
     popen = module.subprocess.Popen
     monkeypatch.setattr(module.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
@@ -262,7 +261,9 @@ def test_both_run_pytest_and_the_second_runs_the_notebooks_as_colab_would(run_te
 
 
 MARKED = r"^pytestmark = [^\n]*mark\.torch\b"
-ABOUT_TORCH = {p.name for p in TESTS if re.search(MARKED, p.read_text(encoding="utf-8"), flags=re.M)}
+ABOUT_TORCH = {
+    p.name for p in (ROOT / "tests").glob("test_*.py") if re.search(MARKED, p.read_text(encoding="utf-8"), flags=re.M)
+}
 
 
 def test_some_files_are_about_torch_alone():
@@ -283,9 +284,8 @@ def test_what_is_about_torch_alone_is_left_out_only_while_colab_has_the_same(run
         assert command[:-3] == tool_.COLAB_LIKE
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
-def test_what_is_about_torch_alone_says_nothing_of_other_packages(path):
+@pytest.mark.parametrize("name", sorted(ABOUT_TORCH))
+def test_what_is_about_torch_alone_says_nothing_of_other_packages(name):
     """Of those whose versions Colab has otherwise; what a whole file is marked for is in `pytestmark`."""
-    if path.name in ABOUT_TORCH:
-        others = r"\b(numpy|pandas|matplotlib|ipywidgets|IPython|utils\.(plots|profiling|results|widgets))\b"
-        assert not re.search(others, path.read_text(encoding="utf-8"))
+    others = r"\b(numpy|pandas|matplotlib|ipywidgets|IPython|utils\.(plots|profiling|results|widgets))\b"
+    assert not re.search(others, (ROOT / "tests" / name).read_text(encoding="utf-8"))

@@ -329,7 +329,7 @@ def test_the_lesson_runs_there_from_its_first_cell_to_its_last(path, colab):
     """On the project's sample. On all images the notebooks themselves are tested, with the ordinary versions."""
     notebook = nbformat.read(path, as_version=4)
     colab.environment.pop("FASHION_MNIST_DIR", None)
-    set_up = notebook.cells.index(next(cell for cell in notebook.cells if cell.source == SET_UP))
+    set_up = next(n for n, cell in enumerate(notebook.cells) if cell.source == SET_UP)
     notebook.cells.insert(set_up + 1, nbformat.v4.new_code_cell(NO_DATA))
     notebook.cells.append(nbformat.v4.new_code_cell(f"import os, sys\n{WHERE}"))
     *printed, where = colab.run(notebook)
